@@ -1,0 +1,1 @@
+//! Real pulls side by side.

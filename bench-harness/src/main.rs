@@ -1,0 +1,3 @@
+//! Real pulls side by side.
+
+fn main() {}

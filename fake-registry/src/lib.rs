@@ -1,0 +1,1 @@
+//! An OCI registry with ranges, throttles and faults, and a deterministic image crafter.

@@ -1,0 +1,3 @@
+//! An OCI registry with ranges, throttles and faults, and a deterministic image crafter.
+
+fn main() {}

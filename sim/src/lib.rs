@@ -1,0 +1,1 @@
+//! A discrete-event world around the parapull engine: run, swarm, replay.

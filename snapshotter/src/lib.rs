@@ -1,0 +1,1 @@
+//! The containerd proxy snapshotter that pulls whole images in parallel.

@@ -1,0 +1,3 @@
+//! The containerd proxy snapshotter that pulls whole images in parallel.
+
+fn main() {}
