@@ -1,1 +1,7 @@
-//! values
+//! The values both worlds exchange, as serde types and nothing else: image, host, registry profile, faults, limits, sizes, pull trace.
+
+#![forbid(unsafe_code)]
+
+mod size;
+
+pub use size::{ByteSize, ByteSizeError};

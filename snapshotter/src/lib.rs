@@ -1,1 +1,13 @@
 //! The containerd proxy snapshotter that pulls whole images in parallel.
+//!
+//! Every scheduling decision is the engine's; this crate has the effects: sockets, threads, files and gRPC.
+
+pub mod config;
+pub mod digest;
+pub mod driver;
+pub mod grpc;
+pub mod image;
+pub mod registry;
+pub mod store;
+pub mod unpack;
+pub mod window;

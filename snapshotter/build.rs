@@ -1,0 +1,18 @@
+//! Generates the gRPC types from the vendored protos with `protox`, so that no `protoc` is needed.
+
+use std::error::Error;
+
+const PROTOS: [&str; 3] = [
+    "github.com/containerd/containerd/api/services/snapshots/v1/snapshots.proto",
+    "github.com/containerd/containerd/api/services/content/v1/content.proto",
+    "runtime/v1/api.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    tonic_prost_build::configure()
+        .include_file("proto.rs")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

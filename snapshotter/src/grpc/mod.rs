@@ -1,0 +1,13 @@
+//! The gRPC face: the snapshots service, and clients of containerd's content store and of CRI.
+
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    rust_2018_idioms,
+    clippy::all,
+    reason = "generated from the vendored protos"
+)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/proto.rs"));
+}
