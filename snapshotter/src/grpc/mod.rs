@@ -2,9 +2,7 @@
 
 #[expect(
     missing_docs,
-    unreachable_pub,
     unused_qualifications,
-    rust_2018_idioms,
     clippy::all,
     reason = "generated from the vendored protos"
 )]
