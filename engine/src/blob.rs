@@ -1,0 +1,323 @@
+//! One blob: which of its bytes are here, on their way, or still to be asked for.
+//!
+//! The bytes issued form a contiguous prefix of the span. Chunks before `frontier` are present, chunks before `next` are
+//! issued; a chunk keeps what it was charged across its retries.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use crate::budget::Permit;
+use crate::id::{ByteRange, LayerId, OpId, SourceId};
+use crate::output::Destination;
+use crate::plan;
+use crate::time::Instant;
+
+/// A compressed digest being fetched for its layer.
+#[derive(Debug)]
+pub(crate) struct Blob {
+    pub(crate) layer: LayerId,
+    pub(crate) size: u64,
+    pub(crate) destination: Destination,
+    pub(crate) sources: u16,
+    pub(crate) source: SourceId,
+    /// Counts how often its bytes were thrown away for a wrong digest; the first life is 0.
+    pub(crate) life: u32,
+    pub(crate) mode: Mode,
+    pub(crate) chunks: Vec<Chunk>,
+    chunk_bytes: u64,
+    /// First chunk that is not wholly present.
+    pub(crate) frontier: u32,
+    /// First chunk never issued in this life.
+    pub(crate) next: u32,
+    /// Issued chunks whose backoff is over.
+    pub(crate) due: BTreeSet<u32>,
+    /// Fetches that are not closed.
+    pub(crate) open: BTreeSet<OpId>,
+    /// Compressed bytes its lane has let go of.
+    pub(crate) released: u64,
+    /// Bytes of window or spool it is charged for.
+    pub(crate) charge: Permit,
+    /// When it became complete, counted over all blobs.
+    pub(crate) completed: Option<u64>,
+    /// A lane has read all of it; it only waits for its fetches to close.
+    pub(crate) consumed: bool,
+    /// No image wants it; it only waits for its ops to close.
+    pub(crate) ending: bool,
+    /// Its bytes are being dropped.
+    pub(crate) dropping: Option<OpId>,
+    /// A lane has taken it in this life, so its bytes are sure to be read or dropped.
+    pub(crate) laned: bool,
+}
+
+/// How a blob is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// In chunks, each its own request.
+    Ranged,
+    /// Its plan changes: fetches close and bytes go before it is read on.
+    Settling(Settling),
+    /// As one stream; the op is the open one.
+    Whole(Option<OpId>),
+}
+
+/// Why a blob's plan changes, and what survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settling {
+    /// Its ranges were refused: what lies beyond the frontier goes. The op, if kept, reads on as the whole read.
+    Refused(Option<OpId>),
+    /// Its bytes were wrong: all of them go, and it is read whole once more.
+    Corrupt,
+}
+
+/// A piece of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) state: ChunkState,
+    /// Bytes present, from its start on.
+    pub(crate) received: u64,
+    /// Requests made for it.
+    pub(crate) attempts: u32,
+}
+
+/// Where a chunk stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChunkState {
+    /// Not asked for and not charged.
+    Idle,
+    /// An op brings it (or, in a whole read, will).
+    InFlight(OpId),
+    /// Charged, waiting for its backoff; with whether the registry named the time.
+    Backoff { until: Instant, told: bool },
+    /// Charged, waiting for a permit.
+    Due,
+    /// All there.
+    Present,
+}
+
+impl Blob {
+    pub(crate) fn new(
+        layer: LayerId,
+        size: u64,
+        sources: u16,
+        destination: Destination,
+        plan: Plan,
+    ) -> Self {
+        let mut blob = Self {
+            layer,
+            size,
+            destination,
+            sources: sources.max(1),
+            source: SourceId(0),
+            life: 0,
+            mode: if plan.whole {
+                Mode::Whole(None)
+            } else {
+                Mode::Ranged
+            },
+            chunks: Vec::new(),
+            chunk_bytes: plan::chunk_bytes(size, plan.piece_bytes_max),
+            frontier: 0,
+            next: 0,
+            due: BTreeSet::new(),
+            open: BTreeSet::new(),
+            released: 0,
+            charge: Permit::none(),
+            completed: None,
+            consumed: false,
+            ending: false,
+            dropping: None,
+            laned: false,
+        };
+        blob.forget_chunks();
+        blob
+    }
+
+    /// Starts over with other pieces: a new life, or a whole read instead of ranges.
+    pub(crate) fn replan(&mut self, plan: Plan) {
+        self.chunk_bytes = plan::chunk_bytes(self.size, plan.piece_bytes_max);
+        self.mode = if plan.whole {
+            Mode::Whole(None)
+        } else {
+            Mode::Ranged
+        };
+        self.forget_chunks();
+    }
+
+    fn forget_chunks(&mut self) {
+        let count = self.size.div_ceil(self.chunk_bytes);
+        let idle = Chunk {
+            state: ChunkState::Idle,
+            received: 0,
+            attempts: 0,
+        };
+        self.chunks.clear();
+        self.chunks
+            .resize(usize::try_from(count).unwrap_or(usize::MAX), idle);
+        self.frontier = 0;
+        self.next = 0;
+        self.released = 0;
+        self.due.clear();
+        self.completed = None;
+        self.consumed = false;
+        self.laned = false;
+    }
+
+    pub(crate) fn chunk_count(&self) -> u32 {
+        u32::try_from(self.chunks.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn chunk(&self, index: u32) -> &Chunk {
+        &self.chunks[index as usize]
+    }
+
+    pub(crate) fn chunk_mut(&mut self, index: u32) -> &mut Chunk {
+        &mut self.chunks[index as usize]
+    }
+
+    /// The bytes of a chunk.
+    pub(crate) fn range(&self, index: u32) -> ByteRange {
+        let start = u64::from(index) * self.chunk_bytes;
+        ByteRange::new(start, (start + self.chunk_bytes).min(self.size))
+    }
+
+    /// What is still missing of a chunk.
+    pub(crate) fn missing(&self, index: u32) -> ByteRange {
+        let range = self.range(index);
+        ByteRange::new(range.start + self.chunk(index).received, range.end)
+    }
+
+    /// The contiguous prefix present, in bytes.
+    pub(crate) fn frontier_bytes(&self) -> u64 {
+        if self.frontier == self.chunk_count() {
+            return self.size;
+        }
+        self.missing(self.frontier).start
+    }
+
+    pub(crate) const fn is_complete(&self) -> bool {
+        self.completed.is_some()
+    }
+
+    /// Whether a chunk remains that was never issued.
+    pub(crate) fn has_next(&self) -> bool {
+        self.next < self.chunk_count()
+    }
+
+    /// Compressed bytes its layer still has to get through a lane.
+    pub(crate) const fn remaining(&self) -> u64 {
+        self.size - self.released
+    }
+
+    /// Notes that `received` bytes of a chunk are present; fewer than known change nothing. Returns the new ones.
+    pub(crate) fn receive(&mut self, index: u32, received: u64) -> u64 {
+        let length = self.range(index).len();
+        assert!(
+            received <= length,
+            "invariant 3 (progress): more received than asked for"
+        );
+        let chunk = self.chunk_mut(index);
+        let new = received.saturating_sub(chunk.received);
+        chunk.received += new;
+        if chunk.received == length {
+            chunk.state = ChunkState::Present;
+            self.advance_frontier();
+        }
+        new
+    }
+
+    /// Notes that a lane has read up to `released`: what it read was present, whether or not a fetch reported it yet.
+    pub(crate) fn release(&mut self, released: u64) -> u64 {
+        assert!(
+            released <= self.size,
+            "invariant 3 (progress): more released than there is"
+        );
+        let freed = released.saturating_sub(self.released);
+        self.released += freed;
+        while self.frontier < self.chunk_count() && self.missing(self.frontier).start < released {
+            let range = self.range(self.frontier);
+            let index = self.frontier;
+            self.receive(index, released.min(range.end) - range.start);
+        }
+        freed
+    }
+
+    fn advance_frontier(&mut self) {
+        while self.frontier < self.chunk_count()
+            && self.chunk(self.frontier).state == ChunkState::Present
+        {
+            self.frontier += 1;
+        }
+    }
+
+    /// Takes back what was issued beyond the frontier; its bytes are dropped.
+    pub(crate) fn forget_scattered(&mut self) {
+        let from = (self.frontier as usize + 1).min(self.chunks.len());
+        for chunk in &mut self.chunks[from..] {
+            chunk.state = ChunkState::Idle;
+            chunk.received = 0;
+        }
+        self.next = self.frontier;
+    }
+
+    /// Bytes present that no lane has let go of.
+    pub(crate) fn unread_bytes(&self) -> u64 {
+        self.frontier_bytes() - self.released + self.scattered_bytes()
+    }
+
+    /// Bytes present beyond the frontier's chunk.
+    pub(crate) fn scattered_bytes(&self) -> u64 {
+        let from = (self.frontier as usize + 1).min(self.chunks.len());
+        self.chunks[from..].iter().map(|chunk| chunk.received).sum()
+    }
+}
+
+/// What a blob's plan depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) piece_bytes_max: u64,
+    pub(crate) whole: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob() -> Blob {
+        let plan = Plan {
+            piece_bytes_max: 10,
+            whole: false,
+        };
+        Blob::new(LayerId(0), 25, 1, Destination::Window, plan)
+    }
+
+    #[test]
+    fn covers_every_byte_once() {
+        let blob = blob();
+        assert_eq!(blob.chunk_count(), 3);
+        let ranges: Vec<_> = (0..3).map(|index| blob.range(index)).collect();
+        assert_eq!(ranges[0].start, 0);
+        assert_eq!(ranges[2].end, 25);
+        assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+    }
+
+    #[test]
+    fn moves_the_frontier_over_chunks_that_came_out_of_order() {
+        let mut blob = blob();
+        assert_eq!(blob.receive(1, 9), 9);
+        assert_eq!(blob.frontier_bytes(), 0);
+        assert_eq!(blob.scattered_bytes(), 9);
+        assert_eq!(blob.receive(0, 4), 4);
+        assert_eq!(blob.frontier_bytes(), 4);
+        assert_eq!(blob.receive(0, 9), 5);
+        assert_eq!(blob.frontier_bytes(), 18);
+    }
+
+    #[test]
+    fn learns_from_its_lane_what_no_fetch_has_reported() {
+        let mut blob = blob();
+        assert_eq!(blob.release(12), 12);
+        assert_eq!(blob.frontier_bytes(), 12);
+        assert_eq!(blob.receive(0, 9), 0);
+        assert_eq!(blob.release(10), 0);
+    }
+}

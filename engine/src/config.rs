@@ -1,0 +1,186 @@
+//! What a driver decides once: seed, limits, strategy, times.
+
+use core::fmt;
+use core::str::FromStr;
+
+use crate::limits::Limits;
+use crate::output::Destination;
+
+/// Everything an engine is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Config {
+    /// Where all randomness comes from; the shell draws it and writes it down.
+    pub seed: u64,
+    /// What may run at once.
+    pub limits: Limits,
+    /// In which order and form.
+    pub scheduling: Scheduling,
+    /// How long to wait, how often to try.
+    pub timing: Timing,
+}
+
+/// The ways of pulling that everything of ours compares under the same names.
+///
+/// A strategy sets scheduling only: what a decoder costs belongs to the host, and peers' bugs are not imitated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Strategy {
+    /// containerd's default: three whole layers at once into a store, unpacked one after another, bottom up.
+    Sequential,
+    /// containerd 2.1: the same, each layer fetched in chunks.
+    Multipart,
+    /// SOCI's parallel mode: chunks of all layers in turn into files, each layer unpacked when it is complete.
+    StoreThenUnpack,
+    /// Ours: unpacked while its bytes arrive, longest remaining layer first, nothing stored compressed.
+    Streamed,
+}
+
+/// What a strategy means to the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Scheduling {
+    /// Where fetched bytes wait.
+    pub destination: Destination,
+    /// Which blob is read next.
+    pub fetch_order: FetchOrder,
+    /// Which layer is unpacked next.
+    pub unpack_order: UnpackOrder,
+}
+
+/// Which blob gets the next permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum FetchOrder {
+    /// Running lanes are fed first; then the layer someone waits for; then the longest remaining one.
+    LongestPath,
+    /// Every blob in turn, as SOCI's FIFO semaphores do.
+    RoundRobin,
+    /// Bottom layer first, as containerd does.
+    BottomUp,
+}
+
+/// Which layer gets the next lane, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum UnpackOrder {
+    /// At once, the layer someone waits for first, then the longest.
+    LongestPath,
+    /// When the blob is complete, in the order of completion.
+    Completion,
+    /// When the blob is complete and every layer below is linked.
+    Chain,
+}
+
+impl Strategy {
+    /// All of them, slowest first.
+    pub const ALL: [Self; 4] = [
+        Self::Sequential,
+        Self::Multipart,
+        Self::StoreThenUnpack,
+        Self::Streamed,
+    ];
+
+    /// Its name on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sequential => "sequential",
+            Self::Multipart => "multipart",
+            Self::StoreThenUnpack => "store-then-unpack",
+            Self::Streamed => "streamed",
+        }
+    }
+
+    /// What it means to the scheduler.
+    pub const fn scheduling(self) -> Scheduling {
+        match self {
+            Self::Sequential | Self::Multipart => Scheduling {
+                destination: Destination::Spool,
+                fetch_order: FetchOrder::BottomUp,
+                unpack_order: UnpackOrder::Chain,
+            },
+            Self::StoreThenUnpack => Scheduling {
+                destination: Destination::Spool,
+                fetch_order: FetchOrder::RoundRobin,
+                unpack_order: UnpackOrder::Completion,
+            },
+            Self::Streamed => Scheduling {
+                destination: Destination::Window,
+                fetch_order: FetchOrder::LongestPath,
+                unpack_order: UnpackOrder::LongestPath,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A text that names no strategy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownStrategy;
+
+impl fmt::Display for UnknownStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown strategy: use sequential, multipart, store-then-unpack or streamed")
+    }
+}
+
+impl core::error::Error for UnknownStrategy {}
+
+impl FromStr for Strategy {
+    type Err = UnknownStrategy;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStrategy> {
+        Self::ALL
+            .into_iter()
+            .find(|strategy| strategy.name() == text)
+            .ok_or(UnknownStrategy)
+    }
+}
+
+/// How long to wait and how often to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct Timing {
+    /// Attempts for one range of one source, the first included; at least 1.
+    pub attempts_max: u32,
+    /// Bound of the first backoff; each further one doubles it.
+    pub backoff_ms_min: u64,
+    /// Bound no backoff exceeds.
+    pub backoff_ms_max: u64,
+    /// Longest `Retry-After` obeyed; a longer one is an error.
+    pub retry_after_ms_max: u64,
+    /// How often the progress of a fetch is checked.
+    pub stall_ms: u64,
+    /// Bytes a fetch must keep between two checks.
+    pub stall_bytes_min: u64,
+    /// How long an unfinished image lives on while nobody waits for it.
+    pub cancel_grace_ms: u64,
+    /// How long a staged layer no image wants is kept.
+    pub staging_ttl_ms: u64,
+}
+
+impl Default for Timing {
+    /// The registry client's promises (`INTERFACES`, "Time"): 8 attempts, full jitter up to 10 s, `Retry-After` up to
+    /// 60 s, below 10 KiB/s for 20 s is a stall.
+    fn default() -> Self {
+        Self {
+            attempts_max: 8,
+            backoff_ms_min: 200,
+            backoff_ms_max: 10_000,
+            retry_after_ms_max: 60_000,
+            stall_ms: 20_000,
+            stall_bytes_min: 20 * 10 * 1024,
+            cancel_grace_ms: 30_000,
+            staging_ttl_ms: 600_000,
+        }
+    }
+}

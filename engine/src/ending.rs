@@ -1,0 +1,391 @@
+//! How things end: images, layers, blobs, and what they still hold when they do.
+
+use alloc::vec::Vec;
+
+use crate::engine::Engine;
+use crate::error::LayerError;
+use crate::id::{BlobId, ByteRange, ImageId, LayerId, OpId};
+use crate::image::LinkState;
+use crate::layer::LayerState;
+use crate::op::OpKind;
+use crate::output::{Action, Destination, Event, Outcome, Place, Tree};
+use crate::timers::Deadline;
+
+impl Engine {
+    /// A layer cannot be had: every image that wants it fails.
+    pub(crate) fn fail_layer(&mut self, layer: LayerId, error: LayerError) {
+        let places: Vec<Place> = self
+            .layers
+            .get(&layer)
+            .map(|layer| layer.wanted.iter().copied().collect())
+            .unwrap_or_default();
+        for place in places {
+            let outcome = Outcome::Failed {
+                index: place.index,
+                error,
+            };
+            self.end_image(place.image, outcome);
+        }
+    }
+
+    /// Begins the end of an image: callers are told, what nobody else wants is stopped.
+    pub(crate) fn end_image(&mut self, id: ImageId, outcome: Outcome) {
+        let Some(image) = self.images.get_mut(&id) else {
+            self.stale += 1;
+            return;
+        };
+        if !image.is_live() {
+            return;
+        }
+        image.ending = Some(outcome);
+        if let Some(at) = image.grace.take() {
+            self.timers.stop(at, Deadline::Grace(id));
+        }
+        let count = u32::try_from(image.links.len()).unwrap_or(u32::MAX);
+        let places = (0..count).map(|index| Place { image: id, index });
+        for place in places.clone() {
+            self.tell_failure(place, outcome);
+        }
+        for place in places {
+            self.unlink(place);
+        }
+        self.finish_if_ended(id);
+    }
+
+    fn tell_failure(&mut self, place: Place, outcome: Outcome) {
+        let done = self.images[&place.image]
+            .link(place.index)
+            .is_none_or(|link| link.state == LinkState::Done);
+        if done {
+            return;
+        }
+        let error = match outcome {
+            Outcome::Failed { index, error } if index == place.index => error,
+            Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Ready => LayerError::Cancelled,
+        };
+        self.tell(Event::LayerFailed { place, error });
+    }
+
+    /// Takes a place of an ending image away from its layer. A link or clone under way is waited for.
+    pub(crate) fn unlink(&mut self, place: Place) {
+        let Some(link) = self
+            .images
+            .get(&place.image)
+            .and_then(|image| image.link(place.index))
+        else {
+            return;
+        };
+        let layer = link.layer;
+        match link.state {
+            LinkState::Done
+            | LinkState::Linking(_)
+            | LinkState::Cloning(_)
+            | LinkState::Dropping(_) => {}
+            LinkState::Cloned => self.drop_clone(place, layer),
+            LinkState::Pending => self.unwant(place, layer),
+        }
+    }
+
+    fn unwant(&mut self, place: Place, id: LayerId) {
+        let Some(layer) = self.layers.get_mut(&id) else {
+            return;
+        };
+        if !layer.wanted.remove(&place) {
+            return;
+        }
+        if layer.over.is_some_and(|over| over == place) {
+            layer.over = None;
+        }
+        if layer.wanted.is_empty() {
+            if let Some(image) = self.images.get_mut(&place.image) {
+                image.releasing.insert(id);
+            }
+        } else {
+            self.move_charges(place.image, id);
+        }
+        self.release_layer(id);
+    }
+
+    /// Work that goes on for another image is paid by that one from here on, even past its limit.
+    fn move_charges(&mut self, from: ImageId, id: LayerId) {
+        let layer = &self.layers[&id];
+        let Some(to) = layer
+            .wanted
+            .iter()
+            .map(|place| place.image)
+            .find(|image| *image != from)
+        else {
+            return;
+        };
+        let mut moved = (0, 0);
+        for op in self.ops.values_mut() {
+            let (image, count) = match &mut op.kind {
+                OpKind::Fetch(fetch) if fetch.blob == layer.blob => {
+                    (&mut fetch.image, &mut moved.0)
+                }
+                OpKind::Lane(lane) if lane.layer == id => (&mut lane.image, &mut moved.1),
+                _ => continue,
+            };
+            if image.0 == from {
+                image.0 = to;
+                *count += image.1.amount();
+            }
+        }
+        let Some(mut heir) = self.images.remove(&to) else {
+            return;
+        };
+        if let Some(image) = self.images.get_mut(&from) {
+            heir.fetches.take_over(&mut image.fetches, moved.0);
+            heir.unpacks.take_over(&mut image.unpacks, moved.1);
+        }
+        self.images.insert(to, heir);
+    }
+
+    /// Lets go of a layer nobody wants.
+    pub(crate) fn release_layer(&mut self, id: LayerId) {
+        let Some(layer) = self.layers.get(&id) else {
+            return;
+        };
+        if !layer.wanted.is_empty() {
+            return;
+        }
+        let blob = layer.blob;
+        match layer.state {
+            LayerState::Waiting => self.stop_blob(blob, id),
+            LayerState::Unpacking(op) => {
+                self.cancel(op);
+                self.stop_blob(blob, id);
+            }
+            LayerState::Staged => self.keep_staged(id),
+            LayerState::Consumed => self.forget_layer(id),
+            LayerState::Leaving(_) | LayerState::Dropping(_) => {}
+        }
+    }
+
+    /// Keeps a staged tree for a while in case it is asked for again.
+    fn keep_staged(&mut self, id: LayerId) {
+        let ttl_ms = self.config.timing.staging_ttl_ms;
+        if ttl_ms == 0 {
+            self.drop_staged(id);
+            return;
+        }
+        let at = self.now.after_millis(ttl_ms);
+        let Some(layer) = self.layers.get_mut(&id) else {
+            return;
+        };
+        if layer.expires.is_none() {
+            layer.expires = Some(at);
+            self.timers.start(at, Deadline::Staging(id));
+        }
+        self.released(id);
+    }
+
+    pub(crate) fn on_staging_expired(&mut self, id: LayerId) {
+        let Some(layer) = self.layers.get_mut(&id) else {
+            return;
+        };
+        layer.expires = None;
+        if layer.wanted.is_empty() && layer.state == LayerState::Staged {
+            self.drop_staged(id);
+        }
+    }
+
+    pub(crate) fn drop_staged(&mut self, id: LayerId) {
+        let tree = Tree::Original;
+        let op = self.open(OpKind::DropStaged { layer: id, tree });
+        if let Some(layer) = self.layers.get_mut(&id) {
+            layer.state = LayerState::Dropping(op);
+        }
+        self.act(Action::DropStaged {
+            op,
+            layer: id,
+            tree,
+        });
+    }
+
+    pub(crate) fn drop_clone(&mut self, place: Place, layer: LayerId) {
+        let tree = Tree::Clone(place);
+        let op = self.open(OpKind::DropStaged { layer, tree });
+        self.set_link(place, LinkState::Dropping(op));
+        self.act(Action::DropStaged { op, layer, tree });
+    }
+
+    pub(crate) fn on_dropped(&mut self, id: OpId) {
+        let Some(op) = self.close(id) else { return };
+        let OpKind::DropStaged { layer, tree } = op.kind else {
+            return;
+        };
+        match tree {
+            Tree::Clone(place) => {
+                self.set_link(place, LinkState::Pending);
+                self.unlink(place);
+                self.finish_if_ended(place.image);
+            }
+            Tree::Original if self.layers[&layer].wanted.is_empty() => self.forget_layer(layer),
+            Tree::Original => self.unpack_again(layer),
+        }
+    }
+
+    /// Stops reading a blob whose layer nobody wants.
+    fn stop_blob(&mut self, id: BlobId, layer: LayerId) {
+        if !self.is_fed(layer) {
+            self.unfed.remove(&layer);
+            // A blob that already ends for this layer takes the layer with it.
+            if self.blobs.get(&id).is_none_or(|blob| blob.layer != layer) {
+                self.forget_layer(layer);
+            }
+            return;
+        }
+        self.stop_chunks(id, None);
+        if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.ending = true;
+        }
+        self.end_blob(id);
+    }
+
+    /// Forgets a blob that is done with, once its fetches and its lane are closed and its bytes are gone.
+    pub(crate) fn end_blob(&mut self, id: BlobId) {
+        let Some(blob) = self.blobs.get(&id) else {
+            return;
+        };
+        let layer_id = blob.layer;
+        let unpacking = matches!(self.layers[&layer_id].state, LayerState::Unpacking(_));
+        if !(blob.ending || blob.consumed)
+            || unpacking
+            || !blob.open.is_empty()
+            || blob.dropping.is_some()
+        {
+            return;
+        }
+        if blob.consumed && blob.destination == Destination::Window {
+            self.forget_blob(id);
+            return;
+        }
+        let bytes = blob.charge.amount();
+        let range = ByteRange::new(0, blob.size);
+        let op = self.open(OpKind::DropBytes { blob: id, bytes });
+        if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.dropping = Some(op);
+        }
+        self.act(Action::DropBytes {
+            op,
+            blob: id,
+            range,
+        });
+    }
+
+    pub(crate) fn forget_blob(&mut self, id: BlobId) {
+        self.uncharge_all(id);
+        let Some(blob) = self.blobs.remove(&id) else {
+            return;
+        };
+        self.released(blob.layer);
+        if let Some(layer) = self.layers.get(&blob.layer) {
+            match (layer.state, layer.wanted.is_empty()) {
+                (LayerState::Waiting, true) => self.forget_layer(blob.layer),
+                (LayerState::Waiting, false) => {
+                    self.unfed.insert(blob.layer);
+                }
+                (LayerState::Consumed, true) => self.forget_layer(blob.layer),
+                _ => {}
+            }
+        }
+        let of_blob = |layer: &&LayerId| self.layers[*layer].blob == id;
+        let hungry: Vec<LayerId> = self.unfed.iter().filter(of_blob).copied().collect();
+        for layer in hungry {
+            self.feed(layer);
+        }
+    }
+
+    fn forget_layer(&mut self, id: LayerId) {
+        let Some(layer) = self.layers.get(&id) else {
+            return;
+        };
+        let blob_lives = self
+            .blobs
+            .get(&layer.blob)
+            .is_some_and(|blob| blob.layer == id);
+        if blob_lives {
+            return;
+        }
+        self.layers.remove(&id);
+        self.unfed.remove(&id);
+        self.released(id);
+    }
+
+    /// An image whose layer's blob is still closing does not end before it has.
+    pub(crate) fn retain_until_forgotten(&mut self, id: ImageId, layer: LayerId) {
+        let closing = self.layers.get(&layer).is_some_and(|entry| {
+            self.blobs
+                .get(&entry.blob)
+                .is_some_and(|blob| blob.layer == layer && entry.wanted.is_empty())
+        });
+        if let (true, Some(image)) = (closing, self.images.get_mut(&id)) {
+            image.releasing.insert(layer);
+        }
+    }
+
+    /// Nothing of a layer is held any more for images that let go of it.
+    fn released(&mut self, layer: LayerId) {
+        let holders: Vec<ImageId> = self
+            .images
+            .iter_mut()
+            .filter_map(|(id, image)| image.releasing.remove(&layer).then_some(*id))
+            .collect();
+        for image in holders {
+            self.finish_if_linked(image);
+            self.finish_if_ended(image);
+        }
+    }
+
+    /// Finishes an ending image once nothing mentions it.
+    pub(crate) fn finish_if_ended(&mut self, id: ImageId) {
+        let Some(image) = self.images.get(&id) else {
+            return;
+        };
+        let Some(outcome) = image.ending else { return };
+        let busy = image.links.iter().any(|link| {
+            matches!(
+                link.state,
+                LinkState::Linking(_)
+                    | LinkState::Cloning(_)
+                    | LinkState::Cloned
+                    | LinkState::Dropping(_)
+            )
+        });
+        if !busy && image.releasing.is_empty() {
+            self.finish(id, outcome);
+        }
+    }
+
+    pub(crate) fn finish(&mut self, id: ImageId, outcome: Outcome) {
+        let Some(image) = self.images.remove(&id) else {
+            return;
+        };
+        if let Some(at) = image.grace {
+            self.timers.stop(at, Deadline::Grace(id));
+        }
+        self.tell(Event::PullFinished {
+            image: id,
+            outcome,
+            stats: image.stats,
+        });
+    }
+
+    /// An op that was cancelled ended without doing what it was asked for.
+    pub(crate) fn on_cancelled(&mut self, id: OpId, received: u64) {
+        let Some(op) = self.ops.get(&id) else {
+            self.close(id);
+            return;
+        };
+        match op.kind {
+            OpKind::Fetch(_) => self.on_fetch_cancelled(id, received),
+            OpKind::Lane(_) => self.on_lane_cancelled(id),
+            OpKind::Clone { .. } | OpKind::Link { .. } => {
+                self.on_link_failed(id, crate::error::LinkError::Disk);
+            }
+            OpKind::DropStaged { .. } => self.on_dropped(id),
+            OpKind::DropBytes { .. } => self.on_bytes_dropped(id),
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! The engine: facts in, answers out, in the order of the contract.
+//!
+//! This file owns the state and the dispatch; what is decided stands beside it: [`crate::fetch`], [`crate::lanes`],
+//! [`crate::links`], [`crate::ending`].
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use crate::blob::{Blob, Plan};
+use crate::budget::Budget;
+use crate::config::Config;
+use crate::id::{BlobId, ImageId, LayerId, OpId};
+use crate::image::{Image, Link, LinkState};
+use crate::input::{Have, Input, Pull, PullLayer};
+use crate::layer::{Layer, LayerState};
+use crate::limits::Limits;
+use crate::op::{Op, OpKind};
+use crate::output::{Action, Destination, Event, Outcome, Output, Place, PullStats};
+use crate::time::Instant;
+use crate::timers::{Deadline, Timers};
+use crate::trace::TraceHash;
+
+/// The scheduler. It says what to do and is told what happened.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) now: Instant,
+    pub(crate) images: BTreeMap<ImageId, Image>,
+    pub(crate) blobs: BTreeMap<BlobId, Blob>,
+    pub(crate) layers: BTreeMap<LayerId, Layer>,
+    /// Layers whose blob is being read for another layer.
+    pub(crate) unfed: BTreeSet<LayerId>,
+    pub(crate) ops: BTreeMap<OpId, Op>,
+    pub(crate) budgets: Budgets,
+    pub(crate) timers: Timers,
+    pub(crate) completions: u64,
+    pub(crate) stale: u64,
+    outputs: VecDeque<Output>,
+    pending_limits: Option<Limits>,
+    next_op: u64,
+    drained: bool,
+    shutting_down: bool,
+    trace: TraceHash,
+}
+
+/// What all images share.
+#[derive(Debug)]
+pub(crate) struct Budgets {
+    pub(crate) fetches: Budget,
+    pub(crate) unpacks: Budget,
+    pub(crate) threads: Budget,
+    pub(crate) window: Budget,
+    pub(crate) spool: Budget,
+    /// Window bytes held by blobs whose layer has no lane.
+    pub(crate) laneless: u64,
+}
+
+impl Engine {
+    /// An engine without work; `now` is the first instant it knows.
+    pub fn new(config: Config, now: Instant) -> Self {
+        let raw = config.limits.raw();
+        Self {
+            budgets: Budgets {
+                fetches: Budget::new(raw.fetches_max.into()),
+                unpacks: Budget::new(raw.unpacks_max.into()),
+                threads: Budget::new(raw.threads_max.into()),
+                window: Budget::new(raw.window_bytes_max),
+                spool: Budget::new(raw.spool_bytes_max),
+                laneless: 0,
+            },
+            config,
+            now,
+            images: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            layers: BTreeMap::new(),
+            unfed: BTreeSet::new(),
+            ops: BTreeMap::new(),
+            timers: Timers::default(),
+            completions: 0,
+            stale: 0,
+            outputs: VecDeque::new(),
+            pending_limits: None,
+            next_op: 0,
+            drained: true,
+            shutting_down: false,
+            trace: TraceHash::new(),
+        }
+    }
+
+    /// Takes a fact. Errors become outputs; a fact about a closed op is ignored and counted.
+    ///
+    /// # Panics
+    /// When the answers to the last input were not drained, time runs backwards, or an op is named that never was:
+    /// programmer's errors all.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        assert!(
+            self.drained,
+            "the law: drain every output before the next input"
+        );
+        assert!(
+            now >= self.now,
+            "invariant 13 (time): {now:?} lies before {:?}",
+            self.now
+        );
+        self.drained = false;
+        self.now = now;
+        self.trace.input(now, &input);
+        self.fire_timers();
+        self.dispatch(input);
+        self.admit();
+    }
+
+    /// The next answer; `Output::Idle` when there is none.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Output {
+        let output = self.outputs.pop_front().unwrap_or_else(|| {
+            self.drained = true;
+            Output::Idle {
+                wake: self.timers.next(),
+            }
+        });
+        self.trace.output(&output);
+        output
+    }
+
+    /// The hash over every input and output so far.
+    pub const fn trace_hash(&self) -> u64 {
+        self.trace.value()
+    }
+
+    /// The id the next action will carry; what a recorded trace starts with.
+    pub const fn next_op(&self) -> OpId {
+        OpId(self.next_op)
+    }
+
+    /// Whether no image, op or staged layer is left.
+    pub fn is_idle(&self) -> bool {
+        self.images.is_empty() && self.ops.is_empty() && self.layers.is_empty()
+    }
+
+    fn dispatch(&mut self, input: Input) {
+        match input {
+            Input::PullRequested(pull) => self.request(pull),
+            Input::LayerAwaited { image, index } => self.await_layer(Place { image, index }),
+            Input::LayerLeft { image, index } => self.leave_layer(Place { image, index }),
+            Input::PullCancelled { image } => self.end_image(image, Outcome::Cancelled),
+            Input::LimitsChanged(limits) => self.pending_limits = Some(limits),
+            Input::TimerReached => {}
+            Input::ShutdownRequested => self.shut_down(),
+            Input::RangeProgressed { op, bytes } => self.on_progress(op, bytes),
+            Input::RangeFetched { op } => self.on_fetched(op),
+            Input::RangeFailed {
+                op,
+                error,
+                received,
+                retry_after_ms,
+            } => self.on_fetch_failed(op, error, received, retry_after_ms),
+            Input::RangesRefused { op } => self.on_refused(op),
+            Input::LaneAdvanced {
+                op,
+                released,
+                produced,
+                entries,
+                waiting: _,
+            } => self.on_lane_advanced(op, released, produced, entries),
+            Input::LaneResized { op, threads } => self.on_lane_resized(op, threads),
+            Input::LaneFinished {
+                op,
+                produced,
+                entries,
+            } => self.on_lane_finished(op, produced, entries),
+            Input::LaneFailed { op, error } => self.on_lane_failed(op, error),
+            Input::Linked { op } => self.on_linked(op),
+            Input::Cloned { op } => self.on_cloned(op),
+            Input::LinkFailed { op, error } => self.on_link_failed(op, error),
+            Input::Dropped { op } => self.on_dropped(op),
+            Input::BytesDropped { op } => self.on_bytes_dropped(op),
+            Input::OpCancelled { op, received } => self.on_cancelled(op, received),
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(deadline) = self.timers.take_due(self.now) {
+            match deadline {
+                Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
+                Deadline::Stall(op) => self.on_stall_check(op),
+                Deadline::Grace(image) => self.end_image(image, Outcome::Cancelled),
+                Deadline::Staging(layer) => self.on_staging_expired(layer),
+            }
+        }
+    }
+
+    /// Starts whatever may start: the only place where work begins.
+    fn admit(&mut self) {
+        self.adopt_limits();
+        self.admit_links();
+        self.admit_lanes();
+        self.admit_fetches();
+        self.admit_threads();
+    }
+
+    /// Changed limits take force when what is held fits them; until then only running lanes are fed.
+    fn adopt_limits(&mut self) {
+        let Some(limits) = self.pending_limits else {
+            return;
+        };
+        let raw = *limits.raw();
+        let fits = self.budgets.window.used() <= raw.window_bytes_max
+            && self.budgets.laneless <= limits.laneless_bytes_max()
+            && self.budgets.unpacks.used() <= raw.unpacks_max.into();
+        if !fits {
+            return;
+        }
+        self.pending_limits = None;
+        self.config.limits = limits;
+        self.budgets.fetches.set_max(raw.fetches_max.into());
+        self.budgets.unpacks.set_max(raw.unpacks_max.into());
+        self.budgets.threads.set_max(raw.threads_max.into());
+        self.budgets.window.set_max(raw.window_bytes_max);
+        self.budgets.spool.set_max(raw.spool_bytes_max);
+        for image in self.images.values_mut() {
+            image.fetches.set_max(raw.fetches_per_image_max.into());
+            image.unpacks.set_max(raw.unpacks_per_image_max.into());
+        }
+    }
+
+    /// Whether new lanes and layers without a lane must wait for changed limits.
+    pub(crate) const fn limits_are_changing(&self) -> bool {
+        self.pending_limits.is_some()
+    }
+
+    fn request(&mut self, pull: Pull) {
+        let image = pull.image;
+        assert!(
+            !self.images.contains_key(&image),
+            "{image:?} was requested twice"
+        );
+        let raw = *self.config.limits.raw();
+        let links = pull
+            .layers
+            .iter()
+            .map(|layer| Link {
+                layer: layer.layer,
+                state: match layer.have {
+                    Have::Linked => LinkState::Done,
+                    Have::Staged | Have::Nothing => LinkState::Pending,
+                },
+                callers: 0,
+            })
+            .collect();
+        let entry = Image {
+            links,
+            weight: pull.weight.max(1).into(),
+            fetches: Budget::new(raw.fetches_per_image_max.into()),
+            unpacks: Budget::new(raw.unpacks_per_image_max.into()),
+            stats: PullStats::default(),
+            callers: 0,
+            grace: None,
+            releasing: BTreeSet::new(),
+            ending: None,
+        };
+        self.images.insert(image, entry);
+        if self.shutting_down {
+            self.end_image(image, Outcome::Cancelled);
+            return;
+        }
+        for (layer, index) in pull.layers.iter().zip(0..) {
+            self.want(layer, Place { image, index });
+        }
+        self.start_grace(image);
+        self.finish_if_linked(image);
+    }
+
+    /// Makes a layer wanted in a place, starting it unless something of it is here.
+    fn want(&mut self, wanted: &PullLayer, place: Place) {
+        if wanted.have == Have::Linked {
+            return;
+        }
+        let state = match wanted.have {
+            Have::Staged => LayerState::Staged,
+            Have::Nothing | Have::Linked => LayerState::Waiting,
+        };
+        let layer = self
+            .layers
+            .entry(wanted.layer)
+            .or_insert_with(|| Layer::new(wanted, state));
+        layer.wanted.insert(place);
+        if let Some(at) = layer.expires.take() {
+            self.timers.stop(at, Deadline::Staging(wanted.layer));
+        }
+        if layer.state == LayerState::Waiting && !self.is_fed(wanted.layer) {
+            self.unfed.insert(wanted.layer);
+            self.feed(wanted.layer);
+        }
+    }
+
+    /// Whether a blob is being read for this very layer.
+    pub(crate) fn is_fed(&self, layer: LayerId) -> bool {
+        let blob = self.layers[&layer].blob;
+        self.blobs
+            .get(&blob)
+            .is_some_and(|blob| blob.layer == layer && !blob.ending)
+    }
+
+    /// Opens the blob of a layer that has none; it stays unfed while the blob is read for another layer.
+    pub(crate) fn feed(&mut self, layer_id: LayerId) {
+        let layer = &self.layers[&layer_id];
+        if self.blobs.contains_key(&layer.blob) {
+            return;
+        }
+        let destination = self.config.scheduling.destination;
+        let blob = Blob::new(
+            layer_id,
+            layer.size,
+            layer.sources,
+            destination,
+            self.plan(false),
+        );
+        self.blobs.insert(layer.blob, blob);
+        self.unfed.remove(&layer_id);
+        let (id, size) = (layer.blob, layer.size);
+        if size == 0 {
+            self.complete(id);
+        }
+        if destination == Destination::Spool && size > self.budgets.spool.max() {
+            self.fail_layer(layer_id, crate::error::LayerError::SpoolTooSmall);
+        }
+    }
+
+    /// How blobs are cut; `whole` forces a single stream.
+    pub(crate) fn plan(&self, whole: bool) -> Plan {
+        let raw = self.config.limits.raw();
+        let whole = whole || raw.chunk_bytes_max == 0;
+        Plan {
+            piece_bytes_max: if whole {
+                raw.slice_bytes
+            } else {
+                raw.chunk_bytes_max
+            },
+            whole,
+        }
+    }
+
+    /// Marks a blob complete, in order of completion.
+    pub(crate) fn complete(&mut self, blob: BlobId) {
+        let order = self.completions;
+        let Some(blob) = self.blobs.get_mut(&blob) else {
+            return;
+        };
+        if blob.completed.is_none() {
+            blob.completed = Some(order);
+            self.completions += 1;
+        }
+    }
+
+    fn await_layer(&mut self, place: Place) {
+        let Some(image) = self.images.get_mut(&place.image) else {
+            self.stale += 1;
+            return;
+        };
+        let Some(link) = image.link_mut(place.index) else {
+            self.stale += 1;
+            return;
+        };
+        link.callers += 1;
+        image.callers += 1;
+        if let Some(at) = image.grace.take() {
+            self.timers.stop(at, Deadline::Grace(place.image));
+        }
+    }
+
+    fn leave_layer(&mut self, place: Place) {
+        let Some(image) = self.images.get_mut(&place.image) else {
+            return;
+        };
+        let Some(link) = image.link_mut(place.index) else {
+            return;
+        };
+        if link.callers == 0 {
+            self.stale += 1;
+            return;
+        }
+        link.callers -= 1;
+        image.callers -= 1;
+        self.start_grace(place.image);
+    }
+
+    /// Starts the grace period of an image nobody waits for.
+    fn start_grace(&mut self, id: ImageId) {
+        let at = self.now.after_millis(self.config.timing.cancel_grace_ms);
+        let Some(image) = self.images.get_mut(&id) else {
+            return;
+        };
+        if image.callers > 0 || image.grace.is_some() || !image.is_live() {
+            return;
+        }
+        image.grace = Some(at);
+        self.timers.start(at, Deadline::Grace(id));
+    }
+
+    fn shut_down(&mut self) {
+        self.shutting_down = true;
+        let images: Vec<_> = self.images.keys().copied().collect();
+        for image in images {
+            self.end_image(image, Outcome::Cancelled);
+        }
+    }
+
+    /// Whether anyone waits for a layer in any place.
+    pub(crate) fn is_awaited(&self, layer: &Layer) -> bool {
+        layer.wanted.iter().any(|place| {
+            let image = &self.images[&place.image];
+            image.link(place.index).is_some_and(|link| link.callers > 0)
+        })
+    }
+
+    /// Opens an op.
+    pub(crate) fn open(&mut self, kind: OpKind) -> OpId {
+        let id = OpId(self.next_op);
+        self.next_op += 1;
+        let op = Op {
+            kind,
+            cancelling: false,
+        };
+        self.ops.insert(id, op);
+        id
+    }
+
+    /// Closes an op; `None` when it is closed already.
+    pub(crate) fn close(&mut self, id: OpId) -> Option<Op> {
+        assert!(
+            id.0 < self.next_op,
+            "invariant 5 (ops): {id:?} was never issued"
+        );
+        let op = self.ops.remove(&id);
+        if op.is_none() {
+            self.stale += 1;
+        }
+        op
+    }
+
+    /// Asks for an op to end early, once.
+    pub(crate) fn cancel(&mut self, id: OpId) {
+        let Some(op) = self.ops.get_mut(&id) else {
+            return;
+        };
+        if !op.cancelling {
+            op.cancelling = true;
+            self.act(Action::CancelOp { op: id });
+        }
+    }
+
+    pub(crate) fn act(&mut self, action: Action) {
+        self.outputs.push_back(Output::Action(action));
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}

@@ -1,0 +1,504 @@
+//! Fetching: which blob is read next, on whose permit, with how much credit.
+//!
+//! Every byte is charged to the window (or spool) before it is asked for, and keeps its charge until its lane releases
+//! it. What becomes of a fetch that ends badly stands in [`crate::refetch`].
+
+use core::cmp::Reverse;
+
+use crate::blob::{Blob, ChunkState, Mode};
+use crate::config::FetchOrder;
+use crate::engine::Engine;
+use crate::id::{BlobId, ByteRange, ImageId, OpId, SpanId};
+use crate::op::{Fetch, OpKind};
+use crate::output::{Action, Destination, FetchMode};
+use crate::snapshot::HoldReason;
+use crate::time::Instant;
+use crate::timers::Deadline;
+
+/// The next thing to do for a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Ask again for a chunk whose backoff is over.
+    Repeat(u32),
+    /// Ask for the next chunk, or open the whole read with its first slice.
+    Begin(u32),
+    /// Give the open whole read its next slice.
+    Grant(OpId, u32),
+}
+
+/// What decides between blobs; the smallest is served first.
+type Rank = (u8, u64, bool, Reverse<u64>, u32, BlobId);
+
+impl Engine {
+    pub(crate) fn admit_fetches(&mut self) {
+        while let Some((blob, step)) = self.next_step() {
+            match step {
+                Step::Repeat(chunk) => self.fetch(blob, chunk),
+                Step::Begin(chunk) => {
+                    self.charge(blob, chunk);
+                    self.fetch(blob, chunk);
+                }
+                Step::Grant(op, chunk) => {
+                    self.charge(blob, chunk);
+                    self.grant(blob, op, chunk);
+                    continue;
+                }
+            }
+            self.grant_laneless(blob);
+        }
+    }
+
+    /// Grants an open whole read without a lane all of its credit at once, so that it never holds a connection while it
+    /// waits for a lane; [`Self::room`] has seen to it that it fits.
+    pub(crate) fn grant_laneless(&mut self, id: BlobId) {
+        while let Some(blob) = self.blobs.get(&id) {
+            let Mode::Whole(Some(op)) = blob.mode else {
+                return;
+            };
+            if blob.laned || !blob.has_next() {
+                return;
+            }
+            let chunk = blob.next;
+            self.charge(id, chunk);
+            self.grant(id, op, chunk);
+        }
+    }
+
+    /// The most urgent step that nothing holds back.
+    fn next_step(&self) -> Option<(BlobId, Step)> {
+        self.blobs
+            .iter()
+            .filter_map(|(id, blob)| {
+                self.step(blob)
+                    .ok()
+                    .map(|step| (self.rank(*id, blob), *id, step))
+            })
+            .min_by_key(|(rank, ..)| *rank)
+            .map(|(_, id, step)| (id, step))
+    }
+
+    /// What may be done for a blob now, or what holds it.
+    fn step(&self, blob: &Blob) -> Result<Step, HoldReason> {
+        if blob.ending || blob.consumed || blob.dropping.is_some() {
+            return Err(HoldReason::Nothing);
+        }
+        let open_whole = match blob.mode {
+            Mode::Settling(_) => return Err(HoldReason::Settling),
+            Mode::Whole(Some(op)) if self.ops[&op].cancelling => return Err(HoldReason::Settling),
+            Mode::Whole(Some(op)) => Some(op),
+            Mode::Whole(None) | Mode::Ranged => None,
+        };
+        if let (None, Some(&chunk)) = (open_whole, blob.due.first()) {
+            if blob.mode != Mode::Ranged && !blob.laned && !self.whole_fits(blob) {
+                return Err(HoldReason::Lane);
+            }
+            self.permits_free(blob)?;
+            return Ok(Step::Repeat(chunk));
+        }
+        if matches!(blob.mode, Mode::Whole(None)) && blob.next > blob.frontier {
+            // The whole read failed and waits out its backoff.
+            return Err(HoldReason::Backoff);
+        }
+        if !blob.has_next() {
+            return Err(HoldReason::Nothing);
+        }
+        self.room(blob)?;
+        match open_whole {
+            Some(op) => Ok(Step::Grant(op, blob.next)),
+            None => {
+                self.permits_free(blob)?;
+                Ok(Step::Begin(blob.next))
+            }
+        }
+    }
+
+    /// What holds a blob back, for people to see.
+    pub(crate) fn fetch_hold(&self, blob: &Blob) -> HoldReason {
+        self.step(blob).err().unwrap_or(HoldReason::Nothing)
+    }
+
+    fn permits_free(&self, blob: &Blob) -> Result<(), HoldReason> {
+        if self.budgets.fetches.free() == 0 {
+            return Err(HoldReason::Fetches);
+        }
+        self.payer(blob)
+            .map(|_| ())
+            .ok_or(HoldReason::FetchesPerImage)
+    }
+
+    /// The image that pays for a fetch: of those that want it and have a permit, the one served least.
+    fn payer(&self, blob: &Blob) -> Option<ImageId> {
+        self.layers[&blob.layer]
+            .wanted
+            .iter()
+            .map(|place| place.image)
+            .filter(|image| self.images[image].fetches.free() > 0)
+            .min_by_key(|image| (self.images[image].served(), *image))
+    }
+
+    /// Whether the next chunk may be charged.
+    ///
+    /// The window's three rules: nothing beyond the window; a layer's share only; and layers without a lane leave one
+    /// piece for every lane there may be. A whole read without a lane must fit at once, because it would hold its
+    /// connection while it waits for credit.
+    fn room(&self, blob: &Blob) -> Result<(), HoldReason> {
+        let piece = blob.missing(blob.next).len();
+        if blob.destination == Destination::Spool {
+            let charged = blob.charge.amount() > 0 || blob.next > 0;
+            let fits = charged || blob.size <= self.budgets.spool.free();
+            return if fits { Ok(()) } else { Err(HoldReason::Spool) };
+        }
+        if piece > self.budgets.window.free() {
+            return Err(HoldReason::Window);
+        }
+        if blob.charge.amount() + piece > self.config.limits.raw().layer_window_bytes_max {
+            return Err(HoldReason::LayerWindow);
+        }
+        if blob.laned {
+            return Ok(());
+        }
+        if self.limits_are_changing() {
+            return Err(HoldReason::LimitsChanging);
+        }
+        let fits = match blob.mode {
+            Mode::Ranged => piece <= self.laneless_free(),
+            Mode::Whole(_) | Mode::Settling(_) => self.whole_fits(blob),
+        };
+        if fits { Ok(()) } else { Err(HoldReason::Lane) }
+    }
+
+    /// Whether all that is missing of a blob without a lane may be charged at once.
+    pub(crate) fn whole_fits(&self, blob: &Blob) -> bool {
+        let uncharged = blob.size.saturating_sub(blob.charge.amount());
+        blob.destination == Destination::Spool
+            || uncharged <= self.laneless_free().min(self.budgets.window.free())
+                && blob.size <= self.config.limits.raw().layer_window_bytes_max
+    }
+
+    fn laneless_free(&self) -> u64 {
+        self.config
+            .limits
+            .laneless_bytes_max()
+            .saturating_sub(self.budgets.laneless)
+    }
+
+    fn rank(&self, id: BlobId, blob: &Blob) -> Rank {
+        let layer = &self.layers[&blob.layer];
+        let index = layer.wanted.first().map_or(0, |place| place.index);
+        let served = layer
+            .wanted
+            .iter()
+            .map(|place| self.images[&place.image].served())
+            .min()
+            .unwrap_or(0);
+        match self.config.scheduling.fetch_order {
+            FetchOrder::LongestPath => {
+                let awaited = self.is_awaited(layer);
+                (
+                    self.tier(blob),
+                    served,
+                    !awaited,
+                    Reverse(blob.remaining()),
+                    index,
+                    id,
+                )
+            }
+            FetchOrder::RoundRobin => (
+                blob.due.is_empty().into(),
+                u64::from(blob.next),
+                false,
+                Reverse(0),
+                index,
+                id,
+            ),
+            FetchOrder::BottomUp => (
+                blob.due.is_empty().into(),
+                u64::from(index),
+                false,
+                Reverse(0),
+                index,
+                id,
+            ),
+        }
+    }
+
+    /// Keep every running lane fed (0), then let them run ahead (1), then look ahead for layers without a lane (2).
+    fn tier(&self, blob: &Blob) -> u8 {
+        if !blob.laned {
+            2
+        } else if !blob.due.is_empty()
+            || blob.charge.amount() < LANE_FLOOR_PIECES * self.config.limits.piece_bytes_max()
+        {
+            0
+        } else {
+            1
+        }
+    }
+
+    /// Charges the next chunk, which [`Self::room`] has let pass.
+    fn charge(&mut self, id: BlobId, chunk: u32) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        let piece = blob.missing(chunk).len();
+        let permit = match blob.destination {
+            Destination::Window => self.budgets.window.try_take(piece),
+            Destination::Spool if blob.charge.amount() > 0 => Some(crate::budget::Permit::none()),
+            Destination::Spool => self.budgets.spool.try_take(blob.size),
+        };
+        assert!(
+            permit.is_some(),
+            "invariant 6 (window): charged without room"
+        );
+        if let Some(permit) = permit {
+            if blob.destination == Destination::Window && !blob.laned {
+                self.budgets.laneless += permit.amount();
+            }
+            blob.charge.join(permit);
+        }
+        blob.next = chunk + 1;
+    }
+
+    /// Returns `bytes` of a blob's charge to the window; a spool is charged until its file is dropped.
+    pub(crate) fn uncharge(&mut self, id: BlobId, bytes: u64) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        if blob.destination == Destination::Spool {
+            return;
+        }
+        if !blob.laned {
+            self.budgets.laneless -= bytes;
+        }
+        self.budgets.window.put(blob.charge.split(bytes));
+    }
+
+    /// Returns all a blob is charged for.
+    pub(crate) fn uncharge_all(&mut self, id: BlobId) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        let permit = blob.charge.take();
+        match blob.destination {
+            Destination::Spool => self.budgets.spool.put(permit),
+            Destination::Window => {
+                if !blob.laned {
+                    self.budgets.laneless -= permit.amount();
+                }
+                self.budgets.window.put(permit);
+            }
+        }
+    }
+
+    /// Asks for a charged chunk, or opens a whole read that begins with it.
+    fn fetch(&mut self, id: BlobId, chunk: u32) {
+        let stall_at = self.now.after_millis(self.config.timing.stall_ms);
+        let Some(payer) = self.blobs.get(&id).and_then(|blob| self.payer(blob)) else {
+            return;
+        };
+        let (Some(total), Some(image)) = (
+            self.budgets.fetches.try_take(1),
+            self.images.get_mut(&payer),
+        ) else {
+            return;
+        };
+        let Some(permit) = image.fetches.try_take(1) else {
+            self.budgets.fetches.put(total);
+            return;
+        };
+        image.stats.requests += 1;
+        let blob = &self.blobs[&id];
+        let missing = blob.missing(chunk);
+        let kind = OpKind::Fetch(Fetch {
+            blob: id,
+            chunk,
+            base: blob.chunk(chunk).received,
+            before: 0,
+            kept: 0,
+            granted: missing.len(),
+            total,
+            image: (payer, permit),
+            stall: Some((stall_at, 0)),
+            stalled: false,
+        });
+        let op = self.open(kind);
+        self.timers.start(stall_at, Deadline::Stall(op));
+        self.issue(id, chunk, op, missing);
+    }
+
+    fn issue(&mut self, id: BlobId, chunk: u32, op: OpId, missing: ByteRange) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        blob.due.remove(&chunk);
+        blob.open.insert(op);
+        let entry = blob.chunk_mut(chunk);
+        entry.attempts += 1;
+        entry.state = ChunkState::InFlight(op);
+        let attempt = entry.attempts;
+        let (mode, range) = match blob.mode {
+            Mode::Whole(_) => {
+                blob.mode = Mode::Whole(Some(op));
+                (FetchMode::Whole, ByteRange::new(missing.start, blob.size))
+            }
+            Mode::Ranged | Mode::Settling(_) => (FetchMode::Ranged, missing),
+        };
+        let action = Action::FetchRange {
+            op,
+            blob: id,
+            span: SpanId(0),
+            range,
+            mode,
+            source: blob.source,
+            attempt,
+            credit: missing.len(),
+            to: blob.destination,
+        };
+        self.act(action);
+    }
+
+    fn grant(&mut self, id: BlobId, op: OpId, chunk: u32) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        let bytes = blob.missing(chunk).len();
+        let entry = blob.chunk_mut(chunk);
+        entry.state = ChunkState::InFlight(op);
+        entry.attempts += 1;
+        let stall_at = self.now.after_millis(self.config.timing.stall_ms);
+        if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
+            fetch.granted += bytes;
+            if fetch.stall.is_none() {
+                fetch.stall = Some((stall_at, fetch.kept));
+                self.timers.start(stall_at, Deadline::Stall(op));
+            }
+        }
+        self.act(Action::GrantCredit { op, bytes });
+    }
+
+    pub(crate) fn on_progress(&mut self, op: OpId, bytes: u64) {
+        assert!(
+            op < self.next_op(),
+            "invariant 5 (ops): {op:?} was never issued"
+        );
+        self.keep(op, bytes);
+    }
+
+    /// Notes that a fetch has kept `bytes` in all: they fill its chunk, in a whole read the chunks that follow.
+    pub(crate) fn keep(&mut self, id: OpId, bytes: u64) {
+        let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) else {
+            self.stale += 1;
+            return;
+        };
+        assert!(
+            bytes <= fetch.granted,
+            "invariant 6 (window): {id:?} kept more than its credit"
+        );
+        let (new, payer) = (bytes.saturating_sub(fetch.kept), fetch.image.0);
+        fetch.kept += new;
+        if let Some(image) = self.images.get_mut(&payer) {
+            image.stats.bytes_fetched += new;
+        }
+        let (blob_id, mut chunk, base, mut before) =
+            (fetch.blob, fetch.chunk, fetch.base, fetch.before);
+        let (kept, mut base) = (fetch.kept, base);
+        let Some(blob) = self.blobs.get_mut(&blob_id) else {
+            return;
+        };
+        loop {
+            let capacity = blob.range(chunk).len() - base;
+            let filled = (kept - before).min(capacity);
+            if filled > 0 {
+                blob.receive(chunk, base + filled);
+            }
+            if filled < capacity || before + filled == kept {
+                break;
+            }
+            // Only a whole read gets here: the next bytes it keeps are the next chunk's.
+            before += filled;
+            chunk += 1;
+            base = 0;
+        }
+        if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
+            (fetch.chunk, fetch.base, fetch.before) = (chunk, base, before);
+        }
+        self.complete_if_present(blob_id);
+    }
+
+    pub(crate) fn complete_if_present(&mut self, id: BlobId) {
+        if self
+            .blobs
+            .get(&id)
+            .is_some_and(|blob| blob.frontier == blob.chunk_count())
+        {
+            self.complete(id);
+        }
+    }
+
+    pub(crate) fn on_fetched(&mut self, id: OpId) {
+        let Some(OpKind::Fetch(fetch)) = self.ops.get(&id).map(|op| &op.kind) else {
+            self.close(id);
+            return;
+        };
+        let (blob, granted) = (fetch.blob, fetch.granted);
+        self.keep(id, granted);
+        self.close_fetch(id);
+        self.settle(blob);
+    }
+
+    /// Closes a fetch and returns its permits.
+    pub(crate) fn close_fetch(&mut self, id: OpId) -> Option<Fetch> {
+        let OpKind::Fetch(mut fetch) = self.close(id)?.kind else {
+            return None;
+        };
+        if let Some((at, _)) = fetch.stall.take() {
+            self.timers.stop(at, Deadline::Stall(id));
+        }
+        self.budgets.fetches.put(core::mem::replace(
+            &mut fetch.total,
+            crate::budget::Permit::none(),
+        ));
+        let permit = core::mem::replace(&mut fetch.image.1, crate::budget::Permit::none());
+        if let Some(image) = self.images.get_mut(&fetch.image.0) {
+            image.fetches.put(permit);
+        }
+        if let Some(blob) = self.blobs.get_mut(&fetch.blob) {
+            blob.open.remove(&id);
+            if blob.mode == Mode::Whole(Some(id)) {
+                blob.mode = Mode::Whole(None);
+            }
+        }
+        Some(fetch)
+    }
+
+    /// Looks whether a fetch has kept enough since the last look; stall time runs only while it has credit.
+    pub(crate) fn on_stall_check(&mut self, id: OpId) {
+        let next = self.now.after_millis(self.config.timing.stall_ms);
+        let bytes_min = self.config.timing.stall_bytes_min;
+        let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) else {
+            return;
+        };
+        let Some((_, kept_before)) = fetch.stall.take() else {
+            return;
+        };
+        if fetch.kept == fetch.granted {
+            return;
+        }
+        if fetch.kept - kept_before >= bytes_min {
+            self.watch(id, next);
+            return;
+        }
+        fetch.stalled = true;
+        self.cancel(id);
+    }
+
+    fn watch(&mut self, id: OpId, at: Instant) {
+        if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
+            fetch.stall = Some((at, fetch.kept));
+            self.timers.start(at, Deadline::Stall(id));
+        }
+    }
+}
+
+/// A running lane is kept at least this many pieces ahead before anyone else is served: one being inflated, one arriving.
+const LANE_FLOOR_PIECES: u64 = 2;

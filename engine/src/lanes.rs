@@ -1,0 +1,264 @@
+//! Lanes: which layer is unpacked next, and what becomes of the bytes it lets go.
+
+use core::cmp::Reverse;
+
+use crate::blob::{Blob, Mode, Settling};
+use crate::budget::Permit;
+use crate::config::UnpackOrder;
+use crate::engine::Engine;
+use crate::error::{LaneError, LayerError};
+use crate::id::{ImageId, LayerId, OpId};
+use crate::layer::{Layer, LayerState};
+use crate::op::{Lane, OpKind};
+use crate::output::Action;
+use crate::snapshot::HoldReason;
+
+/// What decides between layers; the smallest gets the next lane.
+type Rank = (u64, bool, u64, Reverse<u64>, u32, LayerId);
+
+impl Engine {
+    pub(crate) fn admit_lanes(&mut self) {
+        while let Some((layer, payer)) = self.next_lane() {
+            self.start_lane(layer, payer);
+        }
+    }
+
+    fn next_lane(&self) -> Option<(LayerId, ImageId)> {
+        if self.budgets.unpacks.free() == 0
+            || self.budgets.threads.free() == 0
+            || self.limits_are_changing()
+        {
+            return None;
+        }
+        self.layers
+            .iter()
+            .filter_map(|(id, layer)| {
+                let payer = self.lane_payer(*id, layer).ok()?;
+                Some((self.lane_rank(*id, layer), *id, payer))
+            })
+            .min_by_key(|(rank, ..)| *rank)
+            .map(|(_, layer, payer)| (layer, payer))
+    }
+
+    /// The image that pays for a layer's lane, or what holds the layer.
+    fn lane_payer(&self, id: LayerId, layer: &Layer) -> Result<ImageId, HoldReason> {
+        self.unpackable(id, layer)?;
+        layer
+            .wanted
+            .iter()
+            .map(|place| place.image)
+            .filter(|image| self.images[image].unpacks.free() > 0)
+            .min_by_key(|image| (self.images[image].served(), *image))
+            .ok_or(HoldReason::UnpacksPerImage)
+    }
+
+    /// Whether a layer could be unpacked if a lane were free.
+    pub(crate) fn unpackable(&self, id: LayerId, layer: &Layer) -> Result<(), HoldReason> {
+        if layer.state != LayerState::Waiting || layer.wanted.is_empty() {
+            return Err(HoldReason::Nothing);
+        }
+        if !self.is_fed(id) {
+            return Err(HoldReason::BlobInUse);
+        }
+        let blob = &self.blobs[&layer.blob];
+        if blob.mode == Mode::Settling(Settling::Corrupt) || blob.dropping.is_some() {
+            return Err(HoldReason::Settling);
+        }
+        if layer.over.is_some() && !self.parent_is_linked(layer) {
+            return Err(HoldReason::Parent);
+        }
+        match self.config.scheduling.unpack_order {
+            UnpackOrder::LongestPath => Ok(()),
+            UnpackOrder::Completion | UnpackOrder::Chain if !blob.is_complete() => {
+                Err(HoldReason::Bytes)
+            }
+            UnpackOrder::Completion => Ok(()),
+            UnpackOrder::Chain if self.parent_is_linked(layer) => Ok(()),
+            UnpackOrder::Chain => Err(HoldReason::Parent),
+        }
+    }
+
+    /// What holds a layer back from being unpacked, for people to see.
+    pub(crate) fn lane_hold(&self, id: LayerId, layer: &Layer) -> HoldReason {
+        match self.lane_payer(id, layer) {
+            Err(hold) => hold,
+            Ok(_) if self.budgets.unpacks.free() == 0 => HoldReason::Unpacks,
+            Ok(_) if self.budgets.threads.free() == 0 => HoldReason::Threads,
+            Ok(_) if self.limits_are_changing() => HoldReason::LimitsChanging,
+            Ok(_) => HoldReason::Nothing,
+        }
+    }
+
+    fn parent_is_linked(&self, layer: &Layer) -> bool {
+        layer
+            .wanted
+            .iter()
+            .any(|place| self.images[&place.image].next_link() == Some(place.index))
+    }
+
+    fn lane_rank(&self, id: LayerId, layer: &Layer) -> Rank {
+        let blob = &self.blobs[&layer.blob];
+        let index = layer.wanted.first().map_or(0, |place| place.index);
+        match self.config.scheduling.unpack_order {
+            UnpackOrder::LongestPath => {
+                let served = layer
+                    .wanted
+                    .iter()
+                    .map(|place| self.images[&place.image].served())
+                    .min();
+                let awaited = self.is_awaited(layer);
+                (
+                    served.unwrap_or(0),
+                    !awaited,
+                    0,
+                    Reverse(blob.remaining()),
+                    index,
+                    id,
+                )
+            }
+            UnpackOrder::Completion | UnpackOrder::Chain => {
+                let completed = blob.completed.unwrap_or(u64::MAX);
+                (0, false, completed, Reverse(0), index, id)
+            }
+        }
+    }
+
+    fn start_lane(&mut self, layer_id: LayerId, payer: ImageId) {
+        let (Some(total), Some(threads)) = (
+            self.budgets.unpacks.try_take(1),
+            self.budgets.threads.try_take(1),
+        ) else {
+            return;
+        };
+        let permit = self
+            .images
+            .get_mut(&payer)
+            .and_then(|image| image.unpacks.try_take(1))
+            .unwrap_or(Permit::none());
+        let op = self.open(OpKind::Lane(Lane {
+            layer: layer_id,
+            total,
+            image: (payer, permit),
+            threads,
+            threads_told: 1,
+        }));
+        let Some(layer) = self.layers.get_mut(&layer_id) else {
+            return;
+        };
+        layer.state = LayerState::Unpacking(op);
+        let (blob_id, over) = (layer.blob, layer.over);
+        if let Some(blob) = self.blobs.get_mut(&blob_id) {
+            if !blob.laned && blob.destination == crate::output::Destination::Window {
+                self.budgets.laneless -= blob.charge.amount();
+            }
+            blob.laned = true;
+        }
+        self.act(Action::StartLane {
+            op,
+            layer: layer_id,
+            blob: blob_id,
+            threads: 1,
+            over,
+        });
+    }
+
+    pub(crate) fn on_lane_advanced(
+        &mut self,
+        id: OpId,
+        released: u64,
+        produced: u64,
+        entries: u64,
+    ) {
+        assert!(
+            id < self.next_op(),
+            "invariant 5 (ops): {id:?} was never issued"
+        );
+        let Some(OpKind::Lane(lane)) = self.ops.get(&id).map(|op| &op.kind) else {
+            self.stale += 1;
+            return;
+        };
+        let Some(layer) = self.layers.get_mut(&lane.layer) else {
+            return;
+        };
+        layer.produced = layer.produced.max(produced);
+        layer.entries = layer.entries.max(entries);
+        let blob = layer.blob;
+        self.release(blob, released);
+    }
+
+    fn release(&mut self, id: crate::id::BlobId, released: u64) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        let freed = blob.release(released);
+        self.uncharge(id, freed);
+        self.complete_if_present(id);
+    }
+
+    pub(crate) fn on_lane_finished(&mut self, id: OpId, produced: u64, entries: u64) {
+        let Some(lane) = self.close_lane(id) else {
+            return;
+        };
+        let Some(layer) = self.layers.get_mut(&lane.layer) else {
+            return;
+        };
+        layer.state = LayerState::Staged;
+        layer.over = None;
+        (layer.produced, layer.entries) = (produced, entries);
+        let (blob_id, size) = (layer.blob, layer.size);
+        self.release(blob_id, size);
+        if let Some(blob) = self.blobs.get_mut(&blob_id) {
+            blob.consumed = true;
+        }
+        self.end_blob(blob_id);
+        self.release_layer(lane.layer);
+    }
+
+    pub(crate) fn on_lane_failed(&mut self, id: OpId, error: LaneError) {
+        let Some(lane) = self.close_lane(id) else {
+            return;
+        };
+        let Some(layer) = self.layers.get_mut(&lane.layer) else {
+            return;
+        };
+        layer.state = LayerState::Waiting;
+        let blob_id = layer.blob;
+        let first_life = self
+            .blobs
+            .get(&blob_id)
+            .is_some_and(|blob: &Blob| blob.life == 0 && !blob.ending);
+        if layer.wanted.is_empty() || !self.is_fed(lane.layer) {
+            self.end_blob(blob_id);
+        } else if error == LaneError::Corrupt && first_life {
+            self.begin_life(blob_id);
+        } else {
+            self.fail_layer(lane.layer, LayerError::Lane(error));
+        }
+    }
+
+    /// A cancelled lane ended and left nothing behind.
+    pub(crate) fn on_lane_cancelled(&mut self, id: OpId) {
+        let Some(lane) = self.close_lane(id) else {
+            return;
+        };
+        let Some(layer) = self.layers.get_mut(&lane.layer) else {
+            return;
+        };
+        layer.state = LayerState::Waiting;
+        let blob = layer.blob;
+        self.end_blob(blob);
+    }
+
+    /// Closes a lane and returns its permits.
+    fn close_lane(&mut self, id: OpId) -> Option<Lane> {
+        let OpKind::Lane(mut lane) = self.close(id)?.kind else {
+            return None;
+        };
+        self.budgets.unpacks.put(lane.total.take());
+        self.budgets.threads.put(lane.threads.take());
+        if let Some(image) = self.images.get_mut(&lane.image.0) {
+            image.unpacks.put(lane.image.1.take());
+        }
+        Some(lane)
+    }
+}

@@ -1,0 +1,71 @@
+//! Outstanding actions and what each of them holds.
+
+use crate::budget::Permit;
+use crate::id::{BlobId, ImageId, LayerId};
+use crate::output::{Place, Tree};
+use crate::time::Instant;
+
+/// An action that has not been closed.
+#[derive(Debug)]
+pub(crate) struct Op {
+    pub(crate) kind: OpKind,
+    /// `CancelOp` was emitted.
+    pub(crate) cancelling: bool,
+}
+
+/// What an op is about, with its permits.
+#[derive(Debug)]
+pub(crate) enum OpKind {
+    Fetch(Fetch),
+    Lane(Lane),
+    Clone {
+        place: Place,
+        layer: LayerId,
+    },
+    Link {
+        place: Place,
+        layer: LayerId,
+        tree: Tree,
+    },
+    DropStaged {
+        layer: LayerId,
+        tree: Tree,
+    },
+    DropBytes {
+        blob: BlobId,
+        bytes: u64,
+    },
+}
+
+/// A fetch in flight.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    pub(crate) blob: BlobId,
+    /// The chunk asked for; in a whole read the one being filled.
+    pub(crate) chunk: u32,
+    /// Bytes of that chunk that were present when it was asked for.
+    pub(crate) base: u64,
+    /// Cumulative bytes this op had kept when `chunk` began to be filled.
+    pub(crate) before: u64,
+    /// Cumulative bytes this op has kept.
+    pub(crate) kept: u64,
+    /// In a whole read: credit granted in all.
+    pub(crate) granted: u64,
+    pub(crate) total: Permit,
+    pub(crate) image: (ImageId, Permit),
+    /// Next progress check, and what was kept at the last one.
+    pub(crate) stall: Option<(Instant, u64)>,
+    /// Cancelled for want of progress: its end counts as a failure to retry.
+    pub(crate) stalled: bool,
+}
+
+/// A lane at work.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) layer: LayerId,
+    pub(crate) total: Permit,
+    pub(crate) image: (ImageId, Permit),
+    pub(crate) threads: Permit,
+    /// Threads it was told to use; `threads` follows when it says so.
+    pub(crate) threads_told: u32,
+}

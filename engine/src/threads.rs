@@ -1,0 +1,111 @@
+//! Threads: spare ones go to the lane the pull will wait for, and come back when another layer could start.
+
+use core::cmp::Reverse;
+
+use crate::engine::Engine;
+use crate::id::OpId;
+use crate::op::{Lane, OpKind};
+use crate::output::Action;
+
+impl Engine {
+    pub(crate) fn admit_threads(&mut self) {
+        if self.lane_wants_thread() {
+            self.take_back_thread();
+            return;
+        }
+        while self.budgets.threads.free() > 0 {
+            let Some(op) = self.lane_to_widen() else {
+                return;
+            };
+            let permit = self.budgets.threads.try_take(1);
+            let Some(OpKind::Lane(lane)) = self.ops.get_mut(&op).map(|op| &mut op.kind) else {
+                return;
+            };
+            if let Some(permit) = permit {
+                lane.threads.join(permit);
+            }
+            lane.threads_told += 1;
+            let threads = lane.threads_told;
+            self.act(Action::ResizeLane { op, threads });
+        }
+    }
+
+    pub(crate) fn on_lane_resized(&mut self, id: OpId, threads: u32) {
+        assert!(
+            id < self.next_op(),
+            "invariant 5 (ops): {id:?} was never issued"
+        );
+        let Some(OpKind::Lane(lane)) = self.ops.get_mut(&id).map(|op| &mut op.kind) else {
+            self.stale += 1;
+            return;
+        };
+        let surplus = lane
+            .threads
+            .amount()
+            .saturating_sub(threads.max(lane.threads_told).into());
+        let permit = lane.threads.split(surplus);
+        self.budgets.threads.put(permit);
+    }
+
+    /// Whether a layer waits for nothing but a thread.
+    fn lane_wants_thread(&self) -> bool {
+        self.budgets.threads.free() == 0
+            && self.budgets.unpacks.free() > 0
+            && self
+                .layers
+                .iter()
+                .any(|(id, layer)| self.unpackable(*id, layer).is_ok())
+    }
+
+    /// Tells the widest lane with the least left to do to get along with one thread less, one at a time.
+    fn take_back_thread(&mut self) {
+        let coming_back = |lane: &Lane| u64::from(lane.threads_told) < lane.threads.amount();
+        if self.lanes().any(|(_, lane)| coming_back(lane)) {
+            return;
+        }
+        let widest = self
+            .lanes()
+            .filter(|(_, lane)| lane.threads_told > 1)
+            .min_by_key(|(id, lane)| (Reverse(lane.threads_told), self.lane_remaining(lane), *id))
+            .map(|(id, _)| id);
+        let Some(op) = widest else { return };
+        let Some(OpKind::Lane(lane)) = self.ops.get_mut(&op).map(|op| &mut op.kind) else {
+            return;
+        };
+        lane.threads_told -= 1;
+        let threads = lane.threads_told;
+        self.act(Action::ResizeLane { op, threads });
+    }
+
+    /// The lane with the longest way to go that may have more threads.
+    fn lane_to_widen(&self) -> Option<OpId> {
+        let threads_max = self.config.limits.raw().threads_per_lane_max;
+        self.lanes()
+            .filter(|(_, lane)| {
+                lane.threads_told < threads_max
+                    && u64::from(lane.threads_told) == lane.threads.amount()
+            })
+            .max_by_key(|(id, lane)| {
+                (
+                    Reverse(lane.threads_told),
+                    self.lane_remaining(lane),
+                    Reverse(*id),
+                )
+            })
+            .map(|(id, _)| id)
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = (OpId, &Lane)> {
+        self.ops.iter().filter_map(|(id, op)| match &op.kind {
+            OpKind::Lane(lane) if !op.cancelling => Some((*id, lane)),
+            _ => None,
+        })
+    }
+
+    fn lane_remaining(&self, lane: &Lane) -> u64 {
+        let blob = self.layers[&lane.layer].blob;
+        self.blobs
+            .get(&blob)
+            .map_or(0, crate::blob::Blob::remaining)
+    }
+}
