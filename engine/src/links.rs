@@ -39,11 +39,15 @@ impl Engine {
         let layer = &self.layers[&layer_id];
         match (link.state, layer.state) {
             (LinkState::Cloned, _) => self.start_link(place, layer_id, Tree::Clone(place)),
-            (LinkState::Pending, LayerState::Staged) if !self.others_want_tree(layer, place) => {
-                self.start_link(place, layer_id, Tree::Original);
-            }
-            (LinkState::Pending, LayerState::Staged | LayerState::Consumed) => {
-                self.start_clone(place, layer_id);
+            (LinkState::Pending, LayerState::Consumed) => self.start_clone(place, layer_id),
+            (LinkState::Pending, LayerState::Staged) => {
+                if self.others_are(layer, place, |state| state == LinkState::Pending) {
+                    self.start_clone(place, layer_id);
+                } else if !self
+                    .others_are(layer, place, |state| matches!(state, LinkState::Cloning(_)))
+                {
+                    self.start_link(place, layer_id, Tree::Original);
+                }
             }
             _ => {}
         }
