@@ -1,6 +1,6 @@
 //! A perfect world for the engine: it does what it is told, at once or when a test says so.
 
-#![allow(dead_code, reason = "each test file uses its part of the bench")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a broken bench should stop the test")]
 
 use std::collections::{BTreeMap, VecDeque};
 
