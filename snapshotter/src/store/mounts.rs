@@ -120,8 +120,8 @@ impl MountRules {
 /// # Errors
 /// `InvalidArgument` if a label cannot be read or maps no root.
 pub(super) fn mapped_root(labels: &Labels) -> Result<Option<Owner>> {
-    let (Some(uids), Some(gids)) = (labels.get(UID_MAPPING_LABEL), labels.get(GID_MAPPING_LABEL))
-    else {
+    let mapping = |label: &str| labels.get(label).filter(|value| !value.is_empty());
+    let (Some(uids), Some(gids)) = (mapping(UID_MAPPING_LABEL), mapping(GID_MAPPING_LABEL)) else {
         return Ok(None);
     };
     Ok(Some(Owner {

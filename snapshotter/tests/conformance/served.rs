@@ -9,11 +9,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hyper_util::rt::TokioIo;
+use parapull_snapshotter::grpc::proto::containerd::services::snapshots::v1::snapshots_client::SnapshotsClient;
 use parapull_snapshotter::grpc::{BoundSocket, NoRemote, Remote, Routes, SnapshotsService, serve};
 use parapull_snapshotter::store::{Options, Store};
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint, Uri};
 
 /// A snapshots service on a socket in `<root>/snapshotter.sock` over a store in `<root>/store`.
 pub(crate) struct Served {
@@ -87,4 +91,22 @@ pub(crate) fn skip(test: &str, why: &str) {
         "{test} cannot run: {why}"
     );
     eprintln!("SKIPPED {test}: {why}");
+}
+
+/// A connection to the server at `socket`.
+pub(crate) async fn channel(socket: &Path) -> Channel {
+    let socket = socket.to_path_buf();
+    let connector = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await
+        .unwrap()
+}
+
+/// A client of the snapshots service at `socket`.
+pub(crate) async fn connect(socket: &Path) -> SnapshotsClient<Channel> {
+    SnapshotsClient::new(channel(socket).await)
 }
