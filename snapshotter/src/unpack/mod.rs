@@ -1,1 +1,31 @@
-//! (filled by the first slice)
+//! What a lane runs: the compressed bytes of one layer, in order, become a verified tree in overlay form.
+//!
+//! [`unpack`] pulls bytes from a reader, decompresses and hashes them twice, parses the tar stream as Go's
+//! `archive/tar` does and applies its entries, as OCI operations, to a [`Sink`]. [`OverlaySink`] is the sink that
+//! makes a directory which overlayfs can use as a lower layer, entry for entry as containerd's applier makes it.
+//!
+//! It does not decide anything about scheduling (how many threads, when to try again, in which order), does not
+//! fetch, and does not know about snapshots: a finished layer is a [`Staged`] directory that somebody else renames.
+
+mod apply;
+mod bounds;
+mod decoder;
+mod decompress;
+mod error;
+mod lane;
+mod overlay;
+mod path;
+mod progress;
+mod sink;
+mod spec;
+mod stream;
+mod tar;
+
+pub use bounds::Bounds;
+pub use error::{Cancelled, Class, SinkError, UnpackError};
+pub use lane::{Controls, Unpacked, unpack};
+pub use overlay::{FixError, OverlaySink, Position};
+pub use path::LayerPath;
+pub use progress::{Progress, ThreadPermit, Waiting};
+pub use sink::{Attributes, Format, Implied, Inherited, Node, Sink, Staged, Time, Usage};
+pub use spec::{Encoding, LayerSpec};
