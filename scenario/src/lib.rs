@@ -3,5 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod size;
+mod trace;
 
 pub use size::{ByteSize, ByteSizeError};
+pub use trace::{TraceHead, TraceLine};

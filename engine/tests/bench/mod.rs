@@ -1,6 +1,10 @@
 //! A perfect world for the engine: it does what it is told, at once or when a test says so.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a broken bench should stop the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a broken bench should stop the test"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -42,7 +42,12 @@ impl PullError {
     }
 
     /// Joins what the engine decided with the cause that was noted for the layer.
-    pub(super) fn of_layer(index: u32, digest: Digest, error: LayerError, cause: Option<Cause>) -> Self {
+    pub(super) fn of_layer(
+        index: u32,
+        digest: Digest,
+        error: LayerError,
+        cause: Option<Cause>,
+    ) -> Self {
         if error == LayerError::Cancelled {
             return Self::cancelled();
         }
@@ -64,7 +69,9 @@ impl fmt::Display for PullError {
     /// `[layer <n> <digest12> from <host>: ]<cause>`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.layer, &self.host) {
-            (Some((index, digest)), Some(host)) => write!(f, "layer {index} {} from {host}: ", digest.short())?,
+            (Some((index, digest)), Some(host)) => {
+                write!(f, "layer {index} {} from {host}: ", digest.short())?
+            }
             (Some((index, digest)), None) => write!(f, "layer {index} {}: ", digest.short())?,
             (None, Some(host)) => write!(f, "{host}: ")?,
             (None, None) => {}
@@ -90,7 +97,7 @@ impl Cause {
             unpack::Class::BadImage => "bad_image",
             unpack::Class::Disk => "disk",
             unpack::Class::Cancelled => "cancelled",
-            unpack::Class::Source | unpack::Class::Internal => "network",
+            unpack::Class::Source | unpack::Class::Defect => "disk",
         };
         Self {
             kind,
@@ -151,7 +158,9 @@ const fn kind_of(error: LayerError) -> &'static str {
         },
         LayerError::Lane(LaneError::Corrupt) => "corrupt",
         LayerError::Lane(LaneError::BadImage) => "bad_image",
-        LayerError::Lane(LaneError::Disk) | LayerError::Link(_) | LayerError::SpoolTooSmall => "disk",
+        LayerError::Lane(LaneError::Disk) | LayerError::Link(_) | LayerError::SpoolTooSmall => {
+            "disk"
+        }
         LayerError::Cancelled => "cancelled",
     }
 }

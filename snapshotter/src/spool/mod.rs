@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::window::cancelled;
+use crate::unpack::Cancelled;
 
 /// The stored bytes of one blob; clones share the file.
 #[derive(Clone, Debug)]
@@ -41,10 +41,13 @@ impl SpoolFile {
     /// When the file system refuses it or does not support `O_TMPFILE`.
     pub fn create(directory: &Path) -> Result<Self, SpoolError> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| SpoolError {
-            directory: directory.to_path_buf(),
-            source: errno.into(),
-        })?;
+        let file =
+            rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| {
+                SpoolError {
+                    directory: directory.to_path_buf(),
+                    source: errno.into(),
+                }
+            })?;
         Ok(Self {
             shared: Arc::new(Shared {
                 file: file.into(),
@@ -60,7 +63,9 @@ impl SpoolFile {
     /// When the disk is full or fails.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.shared.file.write_all_at(bytes, offset)?;
-        self.shared.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.shared
+            .written
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -96,12 +101,16 @@ pub struct SpoolReader {
 impl Read for SpoolReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.file.shared.cancelled.load(Ordering::Relaxed) {
-            return Err(cancelled());
+            return Err(Cancelled.into());
         }
         (self.report)(self.next);
         let left = usize::try_from(self.size - self.next).unwrap_or(usize::MAX);
         let wanted = out.len().min(left);
-        let count = self.file.shared.file.read_at(&mut out[..wanted], self.next)?;
+        let count = self
+            .file
+            .shared
+            .file
+            .read_at(&mut out[..wanted], self.next)?;
         self.next += count as u64;
         Ok(count)
     }
@@ -118,7 +127,10 @@ mod tests {
         spool.write_at(3, b"def").unwrap();
         spool.write_at(0, b"abc").unwrap();
         let mut text = String::new();
-        spool.reader(6, Box::new(|_| ())).read_to_string(&mut text).unwrap();
+        spool
+            .reader(6, Box::new(|_| ()))
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!((text.as_str(), spool.written()), ("abcdef", 6));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

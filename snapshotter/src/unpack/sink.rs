@@ -122,6 +122,8 @@ pub struct Staged {
     pub usage: Usage,
     /// Entries applied, whiteouts included.
     pub entries: u64,
+    /// Bytes of file content written.
+    pub data_bytes: u64,
     /// Directories that the layer only implied, in order of their paths: parents come first.
     pub implied: Vec<Implied>,
     /// The form of `root`.

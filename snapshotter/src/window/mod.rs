@@ -11,7 +11,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub use pool::{Pool, SEGMENT_BYTES, Segment};
 pub use reader::{Report, WindowReader};
-pub(crate) use reader::cancelled;
 
 /// The bytes of one blob that are here and not yet read.
 ///
@@ -110,7 +109,7 @@ impl BlobWindow {
         }
     }
 
-    /// Makes the reader end with `Interrupted`, now and for ever.
+    /// Makes the reader end with [`Cancelled`](crate::unpack::Cancelled), now and for ever.
     pub fn cancel(&self) {
         self.lock().cancelled = true;
         self.changed.notify_all();
@@ -126,7 +125,10 @@ impl BlobWindow {
         loop {
             match Self::take_from(&mut state, at, self.size) {
                 Take::Missing => {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state = self
+                        .changed
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
                 other => return other,
             }
@@ -167,7 +169,9 @@ impl BlobWindow {
 impl Run {
     fn truncate(&mut self, bytes: u64) {
         while self.bytes > bytes {
-            let Some(mut last) = self.segments.pop_back() else { return };
+            let Some(mut last) = self.segments.pop_back() else {
+                return;
+            };
             self.bytes -= last.len() as u64;
             if self.bytes < bytes {
                 last.truncate(usize::try_from(bytes - self.bytes).unwrap_or(usize::MAX));
@@ -202,7 +206,9 @@ mod tests {
         window.publish(3, segment(&pool, b"def"));
         assert_eq!(window.frontier(), 9);
         let mut text = String::new();
-        WindowReader::new(window, Box::new(|_| ())).read_to_string(&mut text).unwrap();
+        WindowReader::new(window, Box::new(|_| ()))
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "abcdefghi");
     }
 
@@ -231,8 +237,14 @@ mod tests {
     fn a_cancelled_reader_ends() {
         let window = BlobWindow::new(2);
         window.cancel();
-        let error = WindowReader::new(window, Box::new(|_| ())).read(&mut [0; 4]).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+        let error = WindowReader::new(window, Box::new(|_| ()))
+            .read(&mut [0; 4])
+            .unwrap_err();
+        assert!(
+            error
+                .get_ref()
+                .is_some_and(|cause| cause.is::<crate::unpack::Cancelled>())
+        );
     }
 
     #[test]
@@ -245,7 +257,9 @@ mod tests {
         assert_eq!(window.frontier(), 4);
         window.publish(4, segment(&pool, b"EFGHI"));
         let mut text = String::new();
-        WindowReader::new(window, Box::new(|_| ())).read_to_string(&mut text).unwrap();
+        WindowReader::new(window, Box::new(|_| ()))
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "abcdEFGHI");
     }
 

@@ -34,7 +34,11 @@ impl Pool {
 
     /// An empty segment.
     pub fn segment(&self) -> Segment {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let memory = free.unwrap_or_else(|| vec![0; SEGMENT_BYTES].into_boxed_slice());
         Segment {
             memory: Some(memory),
@@ -63,7 +67,9 @@ impl Segment {
 
     /// Appends as much of `bytes` as fits and returns how much that was.
     pub fn fill(&mut self, bytes: &[u8]) -> usize {
-        let Some(memory) = self.memory.as_mut() else { return 0 };
+        let Some(memory) = self.memory.as_mut() else {
+            return 0;
+        };
         let count = bytes.len().min(SEGMENT_BYTES - self.end);
         memory[self.end..self.end + count].copy_from_slice(&bytes[..count]);
         self.end += count;
@@ -86,14 +92,22 @@ impl Segment {
 
     /// The bytes in it.
     pub fn bytes(&self) -> &[u8] {
-        self.memory.as_ref().map_or(&[], |memory| &memory[self.start..self.end])
+        self.memory
+            .as_ref()
+            .map_or(&[], |memory| &memory[self.start..self.end])
     }
 }
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        let Some(memory) = self.memory.take() else { return };
-        let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(memory) = self.memory.take() else {
+            return;
+        };
+        let mut free = self
+            .pool
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if free.len() < FREE_SEGMENTS_MAX {
             free.push(memory);
         }
@@ -108,7 +122,11 @@ impl fmt::Debug for Segment {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let free = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
         write!(f, "Pool({free} free)")
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::{BlobWindow, Segment, Take};
+use crate::unpack::Cancelled;
 
 /// Reads a blob in order, waiting for what is missing.
 ///
@@ -55,7 +56,7 @@ impl WindowReader {
                 Ok(true)
             }
             Take::End | Take::Missing => Ok(false),
-            Take::Cancelled => Err(cancelled()),
+            Take::Cancelled => Err(Cancelled.into()),
         }
     }
 
@@ -79,11 +80,4 @@ impl Read for WindowReader {
             }
         }
     }
-}
-
-/// The error of a reader that was told to end.
-///
-/// Not `Interrupted`: the standard library's readers try that one again.
-pub(crate) fn cancelled() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the lane was cancelled")
 }

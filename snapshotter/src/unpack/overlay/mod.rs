@@ -5,6 +5,7 @@
 //! [`tree`] alone, inside the root. Nothing is synced: whoever commits the snapshot decides about durability.
 
 mod attributes;
+mod copy;
 mod implied;
 mod remove;
 mod sink;
@@ -49,6 +50,7 @@ pub struct OverlaySink {
     tree: Tree,
     file: Option<OpenFile>,
     entries: u64,
+    data_bytes: u64,
     opaque_root: bool,
 }
 
@@ -102,6 +104,7 @@ impl OverlaySink {
             position,
             file: None,
             entries: 0,
+            data_bytes: 0,
             opaque_root: false,
         })
     }

@@ -91,6 +91,7 @@ impl Sink for OverlaySink {
             return Err(SinkError::bad(b"", "data without a file"));
         };
         file.end = offset + bytes.len() as u64;
+        self.data_bytes += bytes.len() as u64;
         write_all(file.fd.as_fd(), offset, bytes)
             .map_err(|errno| SinkError::disk("write", &file.path, errno))
     }
@@ -293,6 +294,7 @@ impl Sink for OverlaySink {
             root: self.dir.join(ROOT),
             usage: self.tree.usage,
             entries: self.entries,
+            data_bytes: self.data_bytes,
             implied,
             format: Format::Overlay,
             opaque_root: self.opaque_root,

@@ -1,0 +1,87 @@
+//! What callers ask of the driver and what they get back.
+
+use std::time::Duration;
+
+use parapull_engine::{ImageId, Outcome, PullStats, Snapshot};
+use tokio::sync::oneshot;
+
+use super::failure::PullError;
+use crate::digest::Digest;
+use crate::image::{Image, Reference};
+use crate::registry::Registry;
+
+/// An image to pull.
+#[derive(Clone)]
+pub struct PullRequest {
+    /// The image.
+    pub image: Image,
+    /// The client its blobs are read with.
+    pub registry: Registry,
+    /// Index of the first layer wanted; those below it are linked already.
+    pub first: usize,
+}
+
+/// How a pull went, layer by layer.
+#[derive(Clone, Debug)]
+pub struct PullReport {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, when it failed.
+    pub error: Option<PullError>,
+    /// Requests and bytes.
+    pub stats: PullStats,
+    /// The layers wanted, bottom first.
+    pub layers: Vec<LayerReport>,
+}
+
+/// How one layer went.
+#[derive(Clone, Debug)]
+pub struct LayerReport {
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Digest of the tar stream.
+    pub diff_id: Digest,
+    /// Bytes of the blob.
+    pub compressed_bytes: u64,
+    /// Bytes of the tar stream.
+    pub uncompressed_bytes: u64,
+    /// Entries of the tar stream.
+    pub entries: u64,
+    /// Bytes of file content written.
+    pub bytes_written: u64,
+    /// From the first request to the last byte.
+    pub fetch: Duration,
+    /// From the lane's start to its end.
+    pub unpack: Duration,
+}
+
+/// What the driver is doing, with the names the engine does not know.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The engine's picture.
+    pub snapshot: Snapshot,
+    /// Reference and layer digests of each image of it.
+    pub images: Vec<(ImageId, Reference, Vec<Digest>)>,
+}
+
+/// A message to the driver.
+pub(super) enum Command<P> {
+    Request {
+        request: Box<PullRequest>,
+        started: oneshot::Sender<ImageId>,
+        finished: oneshot::Sender<PullReport>,
+    },
+    Await {
+        image: ImageId,
+        index: u32,
+        place: P,
+        ready: oneshot::Sender<Result<(), PullError>>,
+    },
+    Cancel {
+        image: ImageId,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
+    Shutdown,
+}
