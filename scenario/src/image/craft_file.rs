@@ -134,7 +134,7 @@ impl CraftFile {
     /// When counts, layers and sizes do not go together, or an image fails [`ImageSpec::check`].
     pub fn images(&self) -> Result<Vec<ImageSpec>, CraftFileError> {
         let images = match (&self.preset, self.layers.first()) {
-            (Some(preset), None) if self.sizes.is_empty() => vec![self.from_preset(preset)?],
+            (Some(preset), None) if self.sizes.is_empty() => vec![self.preset_image(preset)?],
             (Some(_), _) => return Err(CraftFileError::PresetWithLayers),
             (None, Some(first)) if !first.is_count() => vec![self.explicit_image()?],
             (None, _) => self.counted_images()?,
@@ -145,7 +145,7 @@ impl CraftFile {
         Ok(images)
     }
 
-    fn from_preset(&self, preset: &str) -> Result<ImageSpec, CraftFileError> {
+    fn preset_image(&self, preset: &str) -> Result<ImageSpec, CraftFileError> {
         let image = ImageSpec::preset(preset)?;
         Ok(ImageSpec {
             name: self.name.clone().unwrap_or_else(|| image.name.clone()),
