@@ -9,7 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::header::{self, HeaderName};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use parapull_scenario::RegistryProfile;
 use parapull_scenario::registry::{Auth, FaultKind, Redirect};
@@ -96,7 +97,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn header(&self, name: header::HeaderName) -> Option<&str> {
+    fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
@@ -303,9 +304,13 @@ impl Registry {
         let Some(object) = opened else {
             return Answer::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "no such blob");
         };
-        let answer = Answer::object(object)
-            .with_header(header::CONTENT_TYPE, "application/octet-stream")
-            .with_digest(digest);
+        let answer =
+            Answer::object(object).with_header(header::CONTENT_TYPE, "application/octet-stream");
+        // An object store knows nothing of the distribution API, so clients must not rely on its headers there.
+        let answer = match asked.origin {
+            Origin::Registry => answer.with_digest(digest),
+            Origin::Storage => answer,
+        };
         let answer = answer.with_range(self.profile.ranges, asked.header(header::RANGE));
         if asked.is_head() {
             return answer;
@@ -365,6 +370,13 @@ impl Registry {
     fn send(&self, asked: &Asked, answer: Answer, pen: JournalPen) -> Response {
         let buckets = [&asked.connection.bucket, &self.total];
         let buckets = buckets.into_iter().flatten().cloned().collect();
+        let answer = match asked.origin {
+            Origin::Registry => answer.with_header(
+                HeaderName::from_static("docker-distribution-api-version"),
+                "registry/2.0",
+            ),
+            Origin::Storage => answer,
+        };
         answer
             .into_response(asked.is_head(), buckets, &asked.connection, pen)
             .unwrap_or_else(|error| {

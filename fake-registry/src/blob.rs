@@ -136,13 +136,11 @@ impl BodyReader {
             Ending::Whole => {}
             Ending::Cut { after_bytes, reset } => {
                 let cut = self.plan.range.start.saturating_add(after_bytes);
-                if cut < end {
-                    if self.position == cut {
-                        self.cut(reset).await;
-                        return Some((Err(BodyError::Cut), self));
-                    }
-                    end = cut;
+                if self.position == cut {
+                    self.cut(reset).await;
+                    return Some((Err(BodyError::Cut), self));
                 }
+                end = end.min(cut);
             }
             Ending::Stall { after_bytes, pause } => {
                 let stop = self.plan.range.start.saturating_add(after_bytes);
@@ -160,6 +158,7 @@ impl BodyReader {
             }
         }
         if self.position == self.plan.range.end {
+            // Only an empty body comes here without having been told complete.
             self.plan.pen.complete();
             return None;
         }
@@ -181,6 +180,11 @@ impl BodyReader {
         }
         self.position += bytes;
         self.plan.pen.add_body_bytes(bytes);
+        if self.position == self.plan.range.end {
+            // Told before the piece is sent, so that nobody has all bytes of an incomplete entry. The body is not asked
+            // again once its length has gone out.
+            self.plan.pen.complete();
+        }
         Ok(piece)
     }
 

@@ -171,11 +171,6 @@ impl Journal {
         most
     }
 
-    /// Forgets everything so far; answers under way are then not counted.
-    pub fn clear(&self) {
-        self.with(Vec::clear);
-    }
-
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -189,7 +184,6 @@ impl Journal {
         JournalPen {
             journal: self.clone(),
             index,
-            complete: false,
         }
     }
 
@@ -203,7 +197,6 @@ impl Journal {
 pub(crate) struct JournalPen {
     journal: Journal,
     index: usize,
-    complete: bool,
 }
 
 impl JournalPen {
@@ -211,8 +204,13 @@ impl JournalPen {
         self.edit(|entry| entry.body_bytes += bytes);
     }
 
-    pub(crate) fn complete(&mut self) {
-        self.complete = true;
+    /// The body has come to its end.
+    pub(crate) fn complete(&self) {
+        let ended_at = self.journal.elapsed();
+        self.edit(|entry| {
+            entry.complete = true;
+            entry.ended_at.get_or_insert(ended_at);
+        });
     }
 
     pub(crate) fn edit(&self, change: impl FnOnce(&mut JournalEntry)) {
@@ -224,10 +222,8 @@ impl JournalPen {
 impl Drop for JournalPen {
     fn drop(&mut self) {
         let ended_at = self.journal.elapsed();
-        let complete = self.complete;
         self.edit(|entry| {
-            entry.complete = complete;
-            entry.ended_at = Some(ended_at);
+            entry.ended_at.get_or_insert(ended_at);
         });
     }
 }

@@ -192,7 +192,16 @@ impl Answer {
                     .map(TokenBucket::new)
                     .map(Arc::new);
             }
-            FaultKind::WrongContentLength { delta_bytes } => self.length_delta_bytes = delta_bytes,
+            FaultKind::WrongContentLength { delta_bytes } => {
+                self.length_delta_bytes = delta_bytes;
+                if delta_bytes > 0 {
+                    // What was promised never comes, so the connection has to close once the rest has gone out.
+                    self.ending = Ending::Cut {
+                        after_bytes: self.range.end - self.range.start,
+                        reset: false,
+                    };
+                }
+            }
             FaultKind::WholeBodyForRange => {
                 if self.status == StatusCode::PARTIAL_CONTENT {
                     self.status = StatusCode::OK;
@@ -221,7 +230,7 @@ impl Answer {
         is_head: bool,
         mut buckets: Vec<Arc<TokenBucket>>,
         connection: &Arc<ConnectionHandle>,
-        mut pen: JournalPen,
+        pen: JournalPen,
     ) -> Result<Response, http::Error> {
         let body_bytes = self.range.end - self.range.start;
         let content_length = body_bytes.saturating_add_signed(self.length_delta_bytes);
@@ -233,10 +242,6 @@ impl Answer {
         });
         let mut response = Response::builder()
             .status(self.status)
-            .header(
-                HeaderName::from_static("docker-distribution-api-version"),
-                "registry/2.0",
-            )
             .header(header::CONTENT_LENGTH, content_length);
         for (name, value) in &self.headers {
             response = response.header(name, HeaderValue::from_str(value)?);
