@@ -2,6 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod image;
+pub mod registry;
 mod size;
 
+pub use image::{ImageSpec, LayerShape, LayerSpec, MediaType};
+pub use registry::{Fault, Faults, RegistryProfile};
 pub use size::{ByteSize, ByteSizeError};

@@ -14,7 +14,9 @@ pub struct ByteSize(pub u64);
 
 /// A text that is not a byte size.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{text:?} is not a size: write a number with an optional unit, such as 8mb, 8MiB or 1.5GiB")]
+#[error(
+    "{text:?} is not a size: write a number with an optional unit, such as 8mb, 8MiB or 1.5GiB"
+)]
 pub struct ByteSizeError {
     text: String,
 }
@@ -54,11 +56,16 @@ fn parse_scaled(number: &str, shift: u32) -> Option<u64> {
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || fraction.len() > 15 {
         return None;
     }
-    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: u128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let mut value = whole.checked_mul(1 << shift)?;
     if !fraction.is_empty() {
         let digits: u128 = fraction.parse().ok()?;
-        value = value.checked_add((digits << shift) / 10_u128.pow(u32::try_from(fraction.len()).ok()?))?;
+        value = value
+            .checked_add((digits << shift) / 10_u128.pow(u32::try_from(fraction.len()).ok()?))?;
     }
     u64::try_from(value).ok()
 }
@@ -131,14 +138,29 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_size() {
-        for text in ["", "mb", "-1", "1 2mb", "1.2.3", "8xb", "1e6", "99999999999TiB", "."] {
+        for text in [
+            "",
+            "mb",
+            "-1",
+            "1 2mb",
+            "1.2.3",
+            "8xb",
+            "1e6",
+            "99999999999TiB",
+            ".",
+        ] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn shows_the_largest_exact_unit() {
-        for (bytes, text) in [(0, "0"), (1023, "1023"), (8 << 20, "8MiB"), (3 << 29, "1536MiB")] {
+        for (bytes, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (8 << 20, "8MiB"),
+            (3 << 29, "1536MiB"),
+        ] {
             assert_eq!(ByteSize(bytes).to_string(), text);
             assert_eq!(text.parse(), Ok(ByteSize(bytes)));
         }
