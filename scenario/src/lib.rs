@@ -2,8 +2,21 @@
 
 #![forbid(unsafe_code)]
 
+mod host;
+pub mod image;
+mod limits;
+mod pull;
+pub mod registry;
 mod size;
 mod trace;
 
+pub use host::{Decoder, HOSTS, Host, HostError};
+pub use image::{ImageSpec, LayerShape, LayerSpec, MediaType};
+pub use limits::{LimitsSpec, Setting, resolve_auto};
+pub use pull::{
+    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalFault, LocalFaultKind, PlannedLayer,
+    PullSpec, Scenario,
+};
+pub use registry::{Fault, Faults, RegistryProfile};
 pub use size::{ByteSize, ByteSizeError};
 pub use trace::{TraceHead, TraceLine};
