@@ -335,6 +335,11 @@ pub(crate) async fn read(opened: Opened) -> Result<(bool, Vec<u8>), FetchError> 
 
 async fn read_request(stream: &mut dyn Stream, buffer: &mut Vec<u8>) -> io::Result<Option<Seen>> {
     let end = loop {
+        // A TLS greeting at a host that expects plain HTTP, which answers such a thing at once.
+        if buffer.first() == Some(&0x16) {
+            buffer.clear();
+            buffer.extend_from_slice(b"TLS / HTTP/1.1\r\n\r\n");
+        }
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end;
         }
