@@ -114,6 +114,56 @@ async fn a_token_that_does_not_help_is_an_error_after_one_renewal() {
     );
 }
 
+#[tokio::test]
+async fn a_password_that_has_expired_is_looked_up_again() {
+    // Some registries call an expired password a 403; who is known by a helper has a new one then.
+    let network = Network::default();
+    let accepted = |password: &'static str| {
+        move |seen: &Seen| match seen.headers.get("authorization").map(String::as_str) {
+            None => Reply::Send(reply(401, &[("WWW-Authenticate", "Basic")], b"")),
+            Some(value) if value == password => blob_reply(seen, &pattern(10)),
+            Some(_) => Reply::Send(reply(
+                403,
+                &[],
+                br#"{"errors":[{"code":"DENIED","message":"expired"}]}"#,
+            )),
+        }
+    };
+    network.host("r.example", 80, accepted("Basic YTox"));
+    let (client, folder) = with_config(
+        &network,
+        r#"{"auths": {"r.example": {"username": "a", "password": "1"}}}"#,
+    );
+    fetch(&client).await.unwrap();
+
+    network.host("r.example", 80, accepted("Basic YToy"));
+    let error = fetch(&client).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "r.example: the server answers 403: DENIED: expired"
+    );
+    std::fs::write(
+        folder.path().join("config.json"),
+        r#"{"auths": {"r.example": {"username": "a", "password": "2"}}}"#,
+    )
+    .unwrap();
+    let before = network.requests().len();
+    fetch(&client).await.unwrap();
+    assert_eq!(network.requests().len() - before, 2);
+}
+
+#[tokio::test]
+async fn says_when_a_login_is_missing() {
+    let network = guarded(|_| token("anonymous", 300));
+    let error = fetch(&network.client()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "r.example: the server answers 401: (there are no credentials for this registry)"
+    );
+    let error = fetch(&user(&network)).await.unwrap_err();
+    assert_eq!(error.to_string(), "r.example: the server answers 401");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_is_renewed_before_it_expires() {
     let network = guarded(|_| token("t1", 100));
