@@ -15,8 +15,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use parapull_snapshotter::digest::Digest;
-use parapull_snapshotter::grpc::{ContentClient, ContentError};
-use served::{Served, skip, temporary_directory};
+use parapull_snapshotter::grpc::proto::containerd::services::snapshots::v1::{
+    Kind, PrepareSnapshotRequest, StatSnapshotRequest,
+};
+use parapull_snapshotter::grpc::{
+    ContentClient, ContentError, Remote, RemoteError, RemoteOutcome, RemotePrepare,
+};
+use parapull_snapshotter::store::{CommitStaged, Format, Options, Store, Usage};
+use served::{Served, connect, skip, temporary_directory};
+use tonic::{Code, Request, async_trait};
 
 /// A private containerd; killed when dropped.
 struct Containerd {
@@ -231,6 +238,137 @@ async fn garbage_collection_removes_what_containerd_does_not_know_and_spares_wha
     assert_eq!(names, [""; 0]);
     assert!(staging.fs().is_dir());
     served.stop().await;
+}
+
+/// Brings every layer, as a tree with one file named after its chain id.
+struct Bringing(Store);
+
+#[async_trait]
+impl Remote for Bringing {
+    async fn prepare_remote(&self, prepare: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
+        let chain = prepare.request.snapshot_ref;
+        let staging = self.0.staging_directory("job", &chain.short()).unwrap();
+        fs::write(staging.fs().join(chain.short()), b"content").unwrap();
+        let request = CommitStaged {
+            snapshot_ref: chain,
+            parent: prepare.parent,
+            namespace: prepare.namespace,
+            labels: prepare.labels,
+            fs: staging.fs(),
+            usage: Usage {
+                bytes: 4096,
+                inodes: 2,
+            },
+            format: Format::Overlay,
+        };
+        self.0.commit_staged(request).unwrap();
+        Ok(RemoteOutcome::Committed)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containerd_takes_over_the_layers_of_a_remote_pull() {
+    if let Some(why) = missing() {
+        return skip("containerd_takes_over_the_layers_of_a_remote_pull", why);
+    }
+    let root = temporary_directory();
+    let store = Store::open(root.path().join("store"), &Options::default()).unwrap();
+    let served = Served::start_over(root.path(), store.clone(), Bringing(store)).await;
+    let containerd = Containerd::start(root.path(), served.socket());
+    // What CRI and other clients do, for two namespaces: one call per layer to containerd's own snapshots service.
+    for namespace in ["k8s.io", "moby"] {
+        let mut client = connect(&containerd.socket()).await;
+        let mut parent = String::new();
+        for layer in 0..3 {
+            let chain = Digest::of(format!("layer {layer}").as_bytes()).to_string();
+            let status = client
+                .prepare(in_namespace(namespace, pull(layer, &chain, &parent)))
+                .await
+                .unwrap_err();
+            assert_eq!(
+                status.code(),
+                Code::AlreadyExists,
+                "{namespace} {layer}: {status}"
+            );
+            let stat = StatSnapshotRequest {
+                snapshotter: "parapull".to_owned(),
+                key: chain.clone(),
+            };
+            let info = client
+                .stat(in_namespace(namespace, stat))
+                .await
+                .unwrap()
+                .into_inner()
+                .info
+                .unwrap();
+            assert_eq!(
+                (info.kind(), &info.name, &info.parent),
+                (Kind::Committed, &chain, &parent)
+            );
+            parent = chain;
+        }
+        let top = |arguments: &[&str]| {
+            containerd.ctr(
+                &[
+                    &["-n", namespace, "snapshots", "--snapshotter", "parapull"],
+                    arguments,
+                ]
+                .concat(),
+            )
+        };
+        let mounts = top(&["prepare", "--target", "/mnt", "container", &parent]).unwrap();
+        assert_eq!(
+            mounts.matches("/fs:").count(),
+            2,
+            "three lower layers: {mounts}"
+        );
+        assert!(top(&["usage", &parent]).unwrap().contains("4.0 KiB"));
+    }
+    // Both namespaces refer to the same three snapshots, beside the two active ones.
+    let mut names = Vec::new();
+    served
+        .store
+        .walk(|info| {
+            names.push(info.name);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(names.len(), 5, "{names:?}");
+    served.stop().await;
+}
+
+/// A `Prepare` as the unpacker of a pull sends it.
+fn pull(layer: usize, chain: &str, parent: &str) -> PrepareSnapshotRequest {
+    let (blob, manifest) = (
+        Digest::of(b"blob").to_string(),
+        Digest::of(b"manifest").to_string(),
+    );
+    let labels = [
+        ("containerd.io/snapshot.ref", chain),
+        (
+            "containerd.io/snapshot/cri.image-ref",
+            "registry.example/a:1",
+        ),
+        ("containerd.io/snapshot/cri.layer-digest", &blob),
+        ("containerd.io/snapshot/cri.image-layers", &blob),
+        ("containerd.io/snapshot/cri.manifest-digest", &manifest),
+    ];
+    PrepareSnapshotRequest {
+        snapshotter: "parapull".to_owned(),
+        key: format!("extract-{layer} {chain}"),
+        parent: parent.to_owned(),
+        labels: labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+    }
+}
+
+fn in_namespace<T>(namespace: &'static str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("containerd-namespace", namespace.parse().unwrap());
+    request
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
