@@ -133,6 +133,15 @@ async fn answers_to_a_range() {
             Fails(Class::Corrupt),
         ),
         (
+            "complete without its last chunk",
+            reply(
+                206,
+                &[range, in_chunks],
+                &[b"a\r\n", part, b"\r\n"].concat(),
+            ),
+            Ranged,
+        ),
+        (
             "ended early",
             reply(206, &[range, ("Content-Length", "10")], &part[..4]),
             FailsInBody(Class::Retry),

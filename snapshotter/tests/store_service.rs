@@ -1,5 +1,7 @@
 //! The snapshots service over a real socket: what containerd's metadata layer relies on and the suite does not test.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 #[path = "conformance/served.rs"]
 mod served;
 

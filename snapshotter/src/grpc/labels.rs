@@ -180,7 +180,8 @@ mod tests {
     fn sees_a_rebase_only_where_a_parentless_layer_is_not_the_bottom() {
         let chain = of("chain").to_string();
         let other = of("other").to_string();
-        let table: [(&str, &[(&str, &str)], bool); 6] = [
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let table: [(&str, Pairs<'_>, bool); 6] = [
             ("", &[], false),
             ("", &[(DIFF_ID, &chain)], false),
             ("", &[(DIFF_ID, &other)], true),

@@ -25,6 +25,7 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
     missing_docs,
     unused_qualifications,
     clippy::all,
+    clippy::allow_attributes,
     reason = "generated from the vendored protos"
 )]
 pub mod proto {

@@ -18,7 +18,7 @@ use super::challenge::Challenge;
 use super::connections::Connections;
 use super::credentials::{Credentials, Login, basic};
 use super::error::{Cause, FetchError};
-use super::exchange;
+use super::exchange::{self, Voice};
 use super::origin::{Location, Origin, Scheme, percent_encoded};
 
 /// Meets the demands of registries.
@@ -34,6 +34,17 @@ pub(super) struct Authorizer {
 pub(super) struct Grant {
     pub(super) header: HeaderValue,
     pub(super) generation: u64,
+    /// The demand it meets.
+    pub(super) challenge: Challenge,
+    /// Whether it was had without credentials.
+    pub(super) anonymous: bool,
+    expires: Option<Instant>,
+}
+
+/// What a demand was met with.
+struct Met {
+    header: HeaderValue,
+    anonymous: bool,
     expires: Option<Instant>,
 }
 
@@ -159,13 +170,15 @@ impl Authorizer {
         let outcome = self.fetch(registry, repository, &challenge).await;
         let flight = slot.flights_ended.fetch_add(1, Ordering::AcqRel) + 1;
         match outcome {
-            Ok((header, expires)) => {
+            Ok(met) => {
                 state.failure = None;
                 state.generation += 1;
                 let grant = Grant {
-                    header,
+                    header: met.header,
                     generation: state.generation,
-                    expires,
+                    challenge: challenge.clone(),
+                    anonymous: met.anonymous,
+                    expires: met.expires,
                 };
                 if state.grants.len() >= GRANTS_PER_REPOSITORY_MAX {
                     state.grants.clear();
@@ -186,7 +199,7 @@ impl Authorizer {
         registry: &Origin,
         repository: &str,
         challenge: &Challenge,
-    ) -> Result<(HeaderValue, Option<Instant>), FetchError> {
+    ) -> Result<Met, FetchError> {
         let failed = |cause| FetchError::new(registry.authority(), cause);
         let login = self
             .credentials
@@ -195,7 +208,11 @@ impl Authorizer {
             .map_err(|message| failed(Cause::Credentials(message)))?;
         match challenge {
             Challenge::Basic => match login {
-                Some(Login::Password { name, password }) => Ok((secret_header(&basic(&name, &password)).map_err(failed)?, None)),
+                Some(Login::Password { name, password }) => Ok(Met {
+                    header: secret_header(&basic(&name, &password)).map_err(failed)?,
+                    anonymous: false,
+                    expires: None,
+                }),
                 Some(Login::IdentityToken(_)) => {
                     Err(failed(Cause::Challenge("the registry asks for a password but there is only an identity token for it".to_owned())))
                 }
@@ -218,15 +235,21 @@ impl Authorizer {
         service: Option<&str>,
         scope: &str,
         login: Option<Login>,
-    ) -> Result<(HeaderValue, Option<Instant>), FetchError> {
+    ) -> Result<Met, FetchError> {
         let failed = |cause| FetchError::new(realm.origin.authority(), cause);
         let asked_at = Instant::now();
+        let anonymous = login.is_none();
         let request = self
             .token_request(realm, service, scope, login)
             .map_err(failed)?;
         let mut answer = self.connections.send(&realm.origin, request).await?;
         if answer.head.status != http::StatusCode::OK {
-            return Err(exchange::status_error(&realm.origin, answer, false, true).await);
+            let voice = if anonymous {
+                Voice::QuotedToNobody
+            } else {
+                Voice::Quoted
+            };
+            return Err(exchange::status_error(&realm.origin, answer, false, voice).await);
         }
         let document = answer
             .body
@@ -246,10 +269,11 @@ impl Authorizer {
         let text = filled(token.token)
             .or_else(|| filled(token.access_token))
             .ok_or_else(|| failed(Cause::Token("it holds no token")))?;
-        Ok((
-            secret_header(&format!("Bearer {text}")).map_err(failed)?,
-            Some(expires),
-        ))
+        Ok(Met {
+            header: secret_header(&format!("Bearer {text}")).map_err(failed)?,
+            anonymous,
+            expires: Some(expires),
+        })
     }
 
     /// A GET with the password if there is one, or a POST that trades an identity token in (distribution, "token" and "oauth2").

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::body::Body;
 use super::error::{Cause, Class, FetchError};
-use super::exchange::{Asked, Exchange, status_error};
+use super::exchange::{Asked, Exchange};
 use super::origin::{Location, Origin};
 use crate::digest::Digest;
 use crate::image::Descriptor;
@@ -139,11 +139,7 @@ async fn judge(asked: Asked, blob: &Descriptor, read: &Read) -> Result<Opened, F
         {
             whole(asked, blob).map(Opened::Whole).map_err(failed)
         }
-        (_, read) => {
-            let is_ranged = matches!(read, Read::Ranged(_));
-            let trusted = !asked.left_origin;
-            Err(status_error(&asked.location.origin, asked.answer, is_ranged, trusted).await)
-        }
+        (_, read) => Err(asked.into_error(matches!(read, Read::Ranged(_))).await),
     }
 }
 

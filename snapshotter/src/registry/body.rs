@@ -74,7 +74,8 @@ impl Body {
             };
             let piece = match self.raw.next().await {
                 Ok(Some(piece)) => piece,
-                Ok(None) if self.received == self.expected => return Ok(None),
+                // All bytes are here; how the connection ends (without a last chunk or a TLS farewell) is no matter.
+                Ok(None) | Err(_) if self.received == self.expected => return Ok(None),
                 Ok(None) => return Err(short(None)),
                 Err(error) => return Err(short(Some(error))),
             };

@@ -1,5 +1,6 @@
 //! Credential helpers: programs called `docker-credential-<name>` that are asked for the login of one registry.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,14 +13,20 @@ use super::credentials::{Login, Secret};
 
 /// Runs `docker-credential-<helper> get` for a registry; nothing if the helper knows none.
 ///
-/// The helper is killed when it takes longer than 30 s or when the caller goes away.
-pub(super) async fn login(helper: &str, registry: &str) -> Result<Option<Login>, String> {
+/// The program is looked for in `folder`, else along `PATH`. It is killed when it takes longer than 30 s or when the caller
+/// goes away.
+pub(super) async fn login(
+    helper: &str,
+    registry: &str,
+    folder: Option<&Path>,
+) -> Result<Option<Login>, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if !helper.bytes().all(is_plain) {
         return Err("the name of the credential helper holds other characters than letters, digits, '-', '_' and '.'".to_owned());
     }
     let program = format!("docker-credential-{helper}");
-    let child = Command::new(&program)
+    let path = folder.map_or_else(|| PathBuf::from(&program), |folder| folder.join(&program));
+    let child = Command::new(path)
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -108,3 +115,66 @@ const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 const NOT_FOUND: &str = "credentials not found";
 /// The user name under which a helper returns an identity token.
 const IDENTITY_TOKEN_NAME: &str = "<token>";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_of_helpers() {
+        let password = |name: &str| {
+            Ok(Some(Login::Password {
+                name: name.to_owned(),
+                password: Secret::new("pass"),
+            }))
+        };
+        let table = [
+            ("good", password("user@r.example")),
+            (
+                "identity",
+                Ok(Some(Login::IdentityToken(Secret::new("refresh")))),
+            ),
+            ("none", Ok(None)),
+            (
+                "locked",
+                Err("credential helper docker-credential-locked failed: the keychain is locked"),
+            ),
+            (
+                "odd",
+                Err("credential helper docker-credential-odd gave a malformed answer"),
+            ),
+            (
+                "missing",
+                Err(
+                    "cannot run credential helper docker-credential-missing: No such file or directory (os error 2)",
+                ),
+            ),
+            (
+                "../good",
+                Err(
+                    "the name of the credential helper holds other characters than letters, digits, '-', '_' and '.'",
+                ),
+            ),
+        ];
+        for (helper, expected) in table {
+            let found = login(helper, "r.example", Some(Path::new(HELPERS))).await;
+            assert_eq!(found, expected.map_err(str::to_owned), "{helper}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_hangs_is_given_up() {
+        let error = login("slow", "r.example", Some(Path::new(HELPERS)))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error,
+            "credential helper docker-credential-slow gave no answer within 30s"
+        );
+    }
+
+    const HELPERS: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/registry_support/helpers"
+    );
+}

@@ -16,8 +16,16 @@ use super::credential_helper;
 use super::credentials::{Login, Secret};
 use super::origin::{Origin, Scheme};
 
-/// The login of a registry according to the file at `path`.
+/// The login of a registry according to the file at `path`, with helpers along `PATH`.
 pub(super) async fn login(path: &Path, registry: &Origin) -> Result<Option<Login>, String> {
+    login_with(path, registry, None).await
+}
+
+async fn login_with(
+    path: &Path,
+    registry: &Origin,
+    helpers: Option<&Path>,
+) -> Result<Option<Login>, String> {
     let shown = path.display();
     let bytes = match tokio::fs::read(path).await {
         Ok(bytes) => bytes,
@@ -34,7 +42,7 @@ pub(super) async fn login(path: &Path, registry: &Origin) -> Result<Option<Login
     })?;
     let names = names(registry);
     if let Some(helper) = file.helper(&names)
-        && let Some(login) = credential_helper::login(helper, &names[0]).await?
+        && let Some(login) = credential_helper::login(helper, &names[0], helpers).await?
     {
         return Ok(Some(login));
     }
@@ -232,6 +240,57 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn helpers_come_before_the_file() {
+        let table = [
+            (
+                r#"{"credHelpers": {"r.example": "good"}}"#,
+                Ok(Some("user@r.example")),
+            ),
+            (r#"{"credsStore": "good"}"#, Ok(Some("user@r.example"))),
+            (
+                r#"{"credsStore": "locked", "credHelpers": {"https://r.example/v2/": "good"}}"#,
+                Ok(Some("user@r.example")),
+            ),
+            (
+                r#"{"credsStore": "good", "auths": {"r.example": {"auth": "YTpi"}}}"#,
+                Ok(Some("user@r.example")),
+            ),
+            (
+                r#"{"credsStore": "none", "auths": {"r.example": {"auth": "YTpi"}}}"#,
+                Ok(Some("a")),
+            ),
+            (r#"{"credsStore": "none"}"#, Ok(None)),
+            (
+                r#"{"credsStore": "", "credHelpers": {"other.example": "locked"}}"#,
+                Ok(None),
+            ),
+            (
+                r#"{"credsStore": "locked", "auths": {"r.example": {"auth": "YTpi"}}}"#,
+                Err(()),
+            ),
+        ];
+        for (text, expected) in table {
+            let found = login_from("r.example", text).await;
+            let name = found.map(|login| match login {
+                Some(Login::Password { name, .. }) => Some(name),
+                Some(Login::IdentityToken(_)) | None => None,
+            });
+            assert_eq!(
+                name.map_err(drop),
+                expected.map(|name| name.map(str::to_owned)),
+                "{text}"
+            );
+        }
+        let hub = login_from("registry-1.docker.io", r#"{"credsStore": "good"}"#)
+            .await
+            .unwrap();
+        let Some(Login::Password { name, .. }) = hub else {
+            panic!("no password");
+        };
+        assert_eq!(name, "user@https://index.docker.io/v1/");
+    }
+
+    #[tokio::test]
     async fn broken_files_are_told_without_their_content() {
         for text in [
             r#"{"auths": "hunter2"}"#,
@@ -257,6 +316,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::fs::write(&path, text).unwrap();
-        login(&path, &Origin::parse(Scheme::Https, registry).unwrap()).await
+        let helpers = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/registry_support/helpers"
+        );
+        let registry = Origin::parse(Scheme::Https, registry).unwrap();
+        login_with(&path, &registry, Some(Path::new(helpers))).await
     }
 }

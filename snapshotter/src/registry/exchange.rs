@@ -29,10 +29,15 @@ pub(super) struct Asked {
     pub(super) location: Location,
     /// Whether a redirect has left the registry's origin, so that no credentials were shown.
     pub(super) left_origin: bool,
+    /// Whether nobody in particular asked: a registry that refuses then may be missing a login.
+    pub(super) anonymous: bool,
 }
 
 impl Exchange {
     /// Asks the registry for a path below a repository. Any final status is an answer, redirects excepted.
+    ///
+    /// A grant from an earlier request may have ended without the registry calling it a 401 (some answer 403), so either
+    /// renews it once.
     pub(super) async fn get(
         &self,
         location: &Location,
@@ -44,10 +49,13 @@ impl Exchange {
         let asked = self
             .follow(location.clone(), grant.as_ref(), false, headers)
             .await?;
-        if asked.left_origin || asked.answer.head.status != StatusCode::UNAUTHORIZED {
-            return Ok(asked);
-        }
-        let Some(challenge) = Challenge::of(&asked.answer.head.headers) else {
+        let challenge = match asked.answer.head.status {
+            _ if asked.left_origin => None,
+            StatusCode::UNAUTHORIZED => Challenge::of(&asked.answer.head.headers),
+            StatusCode::FORBIDDEN => grant.as_ref().map(|grant| grant.challenge.clone()),
+            _ => None,
+        };
+        let Some(challenge) = challenge else {
             return Ok(asked);
         };
         asked.answer.body.discard().await;
@@ -98,6 +106,7 @@ impl Exchange {
                     answer,
                     location,
                     left_origin,
+                    anonymous: grant.is_none_or(|grant| grant.anonymous),
                 });
             }
             if hop == HOPS_MAX {
@@ -131,37 +140,58 @@ pub(super) fn request(
         .map_err(|_| Cause::Request("the address cannot stand in a request"))
 }
 
-/// Turns an answer nobody can use into an error, with what the registry says about it.
-///
-/// Only JSON errors of those `trusted` to speak in messages are quoted: stores quote the signed request back.
+impl Asked {
+    /// Turns an answer nobody can use into an error.
+    ///
+    /// Only the registry itself is quoted: stores quote the signed request back.
+    pub(super) async fn into_error(self, ranged: bool) -> FetchError {
+        let voice = match (self.left_origin, self.anonymous) {
+            (true, _) => Voice::Silent,
+            (false, true) => Voice::QuotedToNobody,
+            (false, false) => Voice::Quoted,
+        };
+        status_error(&self.location.origin, self.answer, ranged, voice).await
+    }
+}
+
+/// How much of an error document is repeated in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// Nothing.
+    Silent,
+    /// Its first error.
+    Quoted,
+    /// Its first error; and if it is a refusal, that it was told to nobody in particular.
+    QuotedToNobody,
+}
+
+/// Turns an answer nobody can use into an error, with what its document says.
 pub(super) async fn status_error(
     origin: &Origin,
     mut answer: Answer,
     ranged: bool,
-    trusted: bool,
+    voice: Voice,
 ) -> FetchError {
-    let status = answer.head.status.as_u16();
+    let status = answer.head.status;
     let retry_after = retry_after(&answer.head.headers, SystemTime::now());
-    let message = if trusted {
-        answer
-            .body
-            .collect("error", ERROR_BYTES_MAX)
-            .await
-            .map(|document| error_message(&document))
-            .unwrap_or_default()
-    } else {
+    let mut message = String::new();
+    if voice == Voice::Silent {
         answer.body.discard().await;
-        String::new()
+    } else if let Ok(document) = answer.body.collect("error", ERROR_BYTES_MAX).await {
+        message = error_message(&document);
+    }
+    if voice == Voice::QuotedToNobody
+        && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+    {
+        let separator = if message.is_empty() { "" } else { " " };
+        message = format!("{message}{separator}(there are no credentials for this registry)");
+    }
+    let cause = Cause::Status {
+        status: status.as_u16(),
+        message,
+        ranged,
     };
-    FetchError::new(
-        origin.authority(),
-        Cause::Status {
-            status,
-            message,
-            ranged,
-        },
-    )
-    .with_retry_after(retry_after)
+    FetchError::new(origin.authority(), cause).with_retry_after(retry_after)
 }
 
 /// `Retry-After` as a time to wait: seconds, or an HTTP date relative to `now`. Unreadable ones are ignored.

@@ -11,7 +11,6 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::blobs::{Opened, Read};
 use super::error::{Cause, FetchError, RegistryError};
-use super::exchange::status_error;
 use super::origin::{Location, Origin};
 use super::{FIRST_SOURCE, Registry};
 use crate::digest::Digest;
@@ -147,13 +146,7 @@ async fn fetch_manifest(
         .get(&location, reference.repository(), &headers)
         .await?;
     if asked.answer.head.status != StatusCode::OK {
-        return Err(status_error(
-            &asked.location.origin,
-            asked.answer,
-            false,
-            !asked.left_origin,
-        )
-        .await);
+        return Err(asked.into_error(false).await);
     }
     let bytes = asked
         .answer

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
+    TableDefinition, TransactionError, WriteTransaction,
 };
 
 use super::error::{Result, StoreError};
@@ -16,7 +16,8 @@ use super::meta::{MetaRead, MetaStore, MetaWrite, Record, SCHEMA};
 /// Metadata in a redb database.
 #[derive(Debug)]
 pub(super) struct DatabaseMeta {
-    database: RwLock<Database>,
+    /// None only between a failed attempt to open it again and the next.
+    database: RwLock<Option<Database>>,
     /// Where to open the database again after an IO error; none for a given backend.
     path: Option<PathBuf>,
 }
@@ -42,37 +43,49 @@ impl DatabaseMeta {
     fn with_database(database: Database, path: Option<PathBuf>) -> Result<Self> {
         initialise(&database)?;
         Ok(Self {
-            database: RwLock::new(database),
+            database: RwLock::new(Some(database)),
             path,
         })
     }
 
     /// Runs `begin`; after an earlier IO error (a full disk, say) redb refuses all work until the file is opened again, so this does.
-    fn begin<T>(
+    fn begin<T>(&self, begin: impl Fn(&Database) -> Result<T, TransactionError>) -> Result<T> {
+        let first = self
+            .database
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(&begin);
+        match (first, &self.path) {
+            (Some(Ok(begun)), _) => Ok(begun),
+            (None | Some(Err(TransactionError::Storage(StorageError::PreviousIo))), Some(path)) => {
+                self.begin_again(path, begin)
+            }
+            (Some(Err(error)), _) => Err(StoreError::metadata("begin a transaction on")(error)),
+            (None, None) => Err(StoreError::metadata("begin a transaction on")(
+                "the database is closed",
+            )),
+        }
+    }
+
+    fn begin_again<T>(
         &self,
-        begin: impl Fn(&Database) -> Result<T, redb::TransactionError>,
+        path: &Path,
+        begin: impl Fn(&Database) -> Result<T, TransactionError>,
     ) -> Result<T> {
-        let first = begin(&self.database.read().unwrap_or_else(PoisonError::into_inner));
-        let (Err(redb::TransactionError::Storage(redb::StorageError::PreviousIo)), Some(path)) =
-            (&first, &self.path)
-        else {
-            return first.map_err(StoreError::metadata("begin a transaction on"));
-        };
-        tracing::warn!(path = %path.display(), "opening the snapshot metadata again after an earlier IO error");
         let mut database = self
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Ok(begun) = begin(&database) {
+        // Somebody else may have done it while this waited.
+        if let Some(Ok(begun)) = database.as_ref().map(&begin) {
             return Ok(begun);
         }
-        // The file lock must be released before the file can be opened again.
-        let placeholder = Database::builder()
-            .create_with_backend(redb::backends::InMemoryBackend::new())
-            .map_err(StoreError::metadata("open"))?;
-        drop(std::mem::replace(&mut *database, placeholder));
-        *database = open_file(path)?;
-        begin(&database).map_err(StoreError::metadata("begin a transaction on"))
+        tracing::warn!(path = %path.display(), "opening the snapshot metadata again after an earlier IO error");
+        // Dropped first: the file is locked as long as the old one lives.
+        drop(database.take());
+        let opened = database.insert(open_file(path)?);
+        begin(opened).map_err(StoreError::metadata("begin a transaction on"))
     }
 }
 

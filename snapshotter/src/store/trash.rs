@@ -96,6 +96,7 @@ fn run(trash: &Path, pause: Pause, nudged: &Receiver<()>, stop: &AtomicBool) {
             stop,
             deleted: 0,
             sequence: now_ns(),
+            device: 0,
         };
         match emptying.empty() {
             Ok(()) | Err(Errno::CANCELED) => {}
@@ -113,12 +114,15 @@ struct Emptying<'a> {
     deleted: u32,
     /// Names what is lifted out of too deep trees.
     sequence: u64,
+    /// The file system of the trash: what is mounted within a removed snapshot belongs to somebody else.
+    device: u64,
 }
 
 impl Emptying<'_> {
     /// Deletes all of the trash, as often as something new appears through lifting.
     fn empty(&mut self) -> rustix::io::Result<()> {
         let trash = rustix::fs::open(self.path, DIRECTORY_FLAGS, Mode::empty())?;
+        self.device = rustix::fs::fstat(&trash)?.st_dev;
         loop {
             let lifted = self.sequence;
             self.empty_directory(&trash, &trash, 0)?;
@@ -173,6 +177,9 @@ impl Emptying<'_> {
             return rustix::fs::renameat(parent, name, trash, format!("lifted-{}", self.sequence));
         }
         let directory = rustix::fs::openat(parent, name, DIRECTORY_FLAGS, Mode::empty())?;
+        if rustix::fs::fstat(&directory)?.st_dev != self.device {
+            return Err(Errno::XDEV);
+        }
         self.empty_directory(trash, &directory, depth + 1)?;
         rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
     }
@@ -196,3 +203,88 @@ const DIRECTORY_FLAGS: OFlags = OFlags::DIRECTORY
     .union(OFlags::RDONLY);
 /// One descriptor is open per level; deeper trees are lifted to the top of the trash and deleted from there.
 const DEPTH_MAX: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::tests::{mounted_tmpfs, temporary_directory};
+
+    const UNRESTING: Pause = Pause {
+        entries: 1,
+        rest: Duration::ZERO,
+    };
+
+    fn emptied(layout: &Layout, pause: Pause, stop: &AtomicBool) -> rustix::io::Result<u32> {
+        let mut emptying = Emptying {
+            path: &layout.trash(),
+            pause,
+            stop,
+            deleted: 0,
+            sequence: 0,
+            device: 0,
+        };
+        emptying.empty().map(|()| emptying.deleted)
+    }
+
+    #[test]
+    fn deletes_trees_deeper_than_it_has_descriptors_and_follows_no_link() {
+        let root = temporary_directory();
+        let layout = Layout::create(root.path()).unwrap();
+        let outside = root.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), b"").unwrap();
+        for tree in ["one", "two"] {
+            let mut path = layout.trash().join(tree);
+            fs::create_dir(&path).unwrap();
+            for level in 0..300 {
+                fs::write(path.join("file"), b"content").unwrap();
+                std::os::unix::fs::symlink(&outside, path.join("link")).unwrap();
+                path.push(format!("d{level}"));
+                fs::create_dir(&path).unwrap();
+            }
+        }
+        let deleted = emptied(&layout, UNRESTING, &AtomicBool::new(false)).unwrap();
+        assert!(deleted >= 2 * 3 * 300, "{deleted}");
+        assert_eq!(fs::read_dir(layout.trash()).unwrap().count(), 0);
+        assert!(outside.join("kept").is_file());
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_keeps_nothing_else_from_it() {
+        let root = temporary_directory();
+        let layout = Layout::create(root.path()).unwrap();
+        for name in ["a", "b", "c"] {
+            fs::create_dir_all(layout.trash().join(name).join("d")).unwrap();
+        }
+        let busy = layout.trash().join("b/d");
+        let test = "what_cannot_be_deleted_keeps_nothing_else_from_it";
+        let Some(mounted) = mounted_tmpfs(test, &busy, 1 << 20) else {
+            return;
+        };
+        fs::write(busy.join("foreign"), b"content").unwrap();
+        let error = emptied(&layout, UNRESTING, &AtomicBool::new(false));
+        let left = fs::read_dir(layout.trash()).unwrap().count();
+        let foreign = busy.join("foreign").is_file();
+        drop(mounted);
+        assert!(error.is_err());
+        assert_eq!(left, 1, "only the directory with the mount is left");
+        assert!(
+            foreign,
+            "what is mounted in a removed snapshot is somebody else's"
+        );
+        emptied(&layout, UNRESTING, &AtomicBool::new(false)).unwrap();
+        assert_eq!(fs::read_dir(layout.trash()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn stops_where_it_is_when_the_store_is_closed() {
+        let root = temporary_directory();
+        let layout = Layout::create(root.path()).unwrap();
+        fs::create_dir(layout.trash().join("a")).unwrap();
+        let stopped = emptied(&layout, UNRESTING, &AtomicBool::new(true));
+        assert_eq!(stopped, Err(Errno::CANCELED));
+        assert!(layout.trash().join("a").is_dir());
+    }
+}

@@ -2,8 +2,9 @@
 
 #![allow(
     dead_code,
+    clippy::unwrap_used,
     clippy::allow_attributes,
-    reason = "every test binary compiles this and uses a part of it"
+    reason = "every test binary compiles this and uses a part of it; a failed helper is a failed test"
 )]
 
 use std::path::{Path, PathBuf};

@@ -16,7 +16,8 @@ use parapull_snapshotter::image::{Descriptor, Reference};
 use parapull_snapshotter::registry::{
     Dial, Dialling, FetchError, Opened, Options, PlainHttp, Registry, Stream,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
 
 /// All hosts a test's client can reach.
 #[derive(Clone, Default)]
@@ -30,6 +31,7 @@ struct Inner {
     log: Mutex<Vec<Seen>>,
     dials: Mutex<HashMap<(String, u16), usize>>,
     open: Arc<AtomicUsize>,
+    acceptors: Mutex<HashMap<String, TlsAcceptor>>,
 }
 
 type Handler = dyn Fn(&Seen) -> Reply + Send + Sync;
@@ -123,11 +125,23 @@ impl Network {
         }
     }
 
-    async fn serve(self, key: (String, u16), connection: usize, mut stream: DuplexStream) {
+    async fn accept(self, key: (String, u16), connection: usize, stream: Box<dyn Stream>) {
+        let acceptor = self.inner.acceptors.lock().unwrap().get(&key.0).cloned();
+        match acceptor {
+            Some(acceptor) if key.1 == 443 => {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    self.serve(key, connection, Box::new(stream)).await;
+                }
+            }
+            Some(_) | None => self.serve(key, connection, stream).await,
+        }
+    }
+
+    async fn serve(self, key: (String, u16), connection: usize, mut stream: Box<dyn Stream>) {
         self.inner.open.fetch_add(1, Ordering::SeqCst);
         let _closed = Closed(Arc::clone(&self.inner.open));
         let mut buffer = Vec::new();
-        while let Ok(Some(mut seen)) = read_request(&mut stream, &mut buffer).await {
+        while let Ok(Some(mut seen)) = read_request(&mut *stream, &mut buffer).await {
             seen.host.clone_from(&key.0);
             seen.connection = connection;
             self.inner.log.lock().unwrap().push(seen.clone());
@@ -198,11 +212,48 @@ impl Dial for Network {
                 *count
             };
             let (near, far) = tokio::io::duplex(16 << 10);
-            tokio::spawn(self.clone().serve(key, connection, far));
+            tokio::spawn(self.clone().accept(key, connection, Box::new(far)));
             let stream: Box<dyn Stream> = Box::new(near);
             Ok(stream)
         })
     }
+}
+
+/// One host with TLS at port 443, and the options of a client that trusts it; the folder holds its certificate.
+pub(crate) fn secure(
+    names: &[&str],
+    handler: impl Fn(&Seen) -> Reply + Send + Sync + Clone + 'static,
+) -> (Network, Options, tempfile::TempDir) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let generated = rcgen::generate_simple_self_signed(names.clone()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, generated.cert.pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(generated.signing_key.serialize_der().into());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![generated.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let network = Network::default();
+    for name in names {
+        network
+            .inner
+            .acceptors
+            .lock()
+            .unwrap()
+            .insert(name.clone(), TlsAcceptor::from(Arc::new(config.clone())));
+        network.host(&name, 443, handler.clone());
+    }
+    let options = Options {
+        plain_http: PlainHttp::Never,
+        ca: Some(ca),
+        ..network.options()
+    };
+    (network, options, folder)
 }
 
 /// A complete answer with a length header, which `headers` may replace.
@@ -282,8 +333,13 @@ pub(crate) async fn read(opened: Opened) -> Result<(bool, Vec<u8>), FetchError> 
     Ok((ranged, bytes))
 }
 
-async fn read_request(stream: &mut DuplexStream, buffer: &mut Vec<u8>) -> io::Result<Option<Seen>> {
+async fn read_request(stream: &mut dyn Stream, buffer: &mut Vec<u8>) -> io::Result<Option<Seen>> {
     let end = loop {
+        // A TLS greeting at a host that expects plain HTTP, which answers such a thing at once.
+        if buffer.first() == Some(&0x16) {
+            buffer.clear();
+            buffer.extend_from_slice(b"TLS / HTTP/1.1\r\n\r\n");
+        }
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end;
         }

@@ -1,7 +1,8 @@
 //! The database under power failures: whatever write is the last to reach the disk, it opens again with what was committed.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::fs;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
@@ -10,6 +11,7 @@ use super::super::catalog;
 use super::super::database::DatabaseMeta;
 use super::super::meta::MetaStore;
 use super::super::snapshot::{Kind, Labels};
+use super::{commit_empty, mounted_tmpfs, open, temporary_directory};
 
 /// A disk in memory that loses power after a number of operations: the writes since the last sync are then kept or lost as `keep` says.
 #[derive(Debug, Clone)]
@@ -165,4 +167,40 @@ fn no_power_failure_loses_what_was_confirmed() {
             );
         }
     }
+}
+
+#[test]
+fn a_full_disk_ends_operations_but_not_the_store() {
+    let root = temporary_directory();
+    let test = "a_full_disk_ends_operations_but_not_the_store";
+    let Some(mounted) = mounted_tmpfs(test, root.path(), 16 << 20) else {
+        return;
+    };
+    let store = open(&root);
+    commit_empty(&store, "base", "");
+    let filler = root.path().join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+
+    let mut prepared = 0;
+    while store
+        .prepare(&format!("key-{prepared}"), "base", Labels::new())
+        .is_ok()
+    {
+        prepared += 1;
+        assert!(prepared < 10_000, "the disk is never full");
+    }
+    store.prepare("again", "base", Labels::new()).unwrap_err();
+    assert_eq!(store.stat("base").unwrap().name, "base", "reading goes on");
+
+    fs::remove_file(&filler).unwrap();
+    drop(file);
+    store.prepare("after", "base", Labels::new()).unwrap();
+    store.remove("after").unwrap();
+    drop(store);
+    let store = open(&root);
+    assert_eq!(store.recovery().dropped, [""; 0]);
+    assert_eq!(store.stat("base").unwrap().name, "base");
+    drop(store);
+    drop(mounted);
 }

@@ -6,9 +6,11 @@ mod overlay;
 mod rules;
 mod staged;
 
-use std::path::Path;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::mount::{MountFlags, UnmountFlags};
 use tempfile::TempDir;
 
 use super::database::DatabaseMeta;
@@ -18,10 +20,41 @@ use super::meta::MetaStore;
 use super::{Labels, Options, Pause, Store};
 
 /// A temporary directory, on memory where there is a tmpfs for it.
-fn temporary_directory() -> TempDir {
+pub(super) fn temporary_directory() -> TempDir {
     match Path::new("/dev/shm") {
         memory if memory.is_dir() => TempDir::with_prefix_in("parapull-store-", memory).unwrap(),
         _ => TempDir::with_prefix("parapull-store-").unwrap(),
+    }
+}
+
+/// A tmpfs of `bytes` at `path`, unmounted when dropped; none, said loudly, where mounting is not allowed.
+pub(super) fn mounted_tmpfs(test: &str, path: &Path, bytes: u64) -> Option<MountedTmpfs> {
+    let options = CString::new(format!("size={bytes}")).unwrap();
+    let mounted = rustix::mount::mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        MountFlags::empty(),
+        options.as_c_str(),
+    );
+    if let Err(error) = mounted {
+        assert_ne!(
+            std::env::var("PARAPULL_REQUIRE_ALL").as_deref(),
+            Ok("1"),
+            "{test} cannot run: mounting failed: {error}"
+        );
+        eprintln!("SKIPPED {test}: mounting failed: {error}");
+        return None;
+    }
+    Some(MountedTmpfs(path.to_path_buf()))
+}
+
+/// A mount that ends with this.
+pub(super) struct MountedTmpfs(PathBuf);
+
+impl Drop for MountedTmpfs {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
     }
 }
 

@@ -268,7 +268,8 @@ fn update_follows_the_mask() {
     let before = labels(&[("l1", "v1"), ("l2", "v2")]);
     let given = labels(&[("l1", "updated"), ("l3", "v3"), ("empty", "")]);
     let all_given: &[(&str, &str)] = &[("l1", "updated"), ("l3", "v3")];
-    let table: [(&[&str], &[(&str, &str)]); 5] = [
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+    let table: [(&[&str], Pairs<'_>); 5] = [
         (&[], all_given),
         (&["labels"], all_given),
         (&["labels.l1"], &[("l1", "updated"), ("l2", "v2")]),
