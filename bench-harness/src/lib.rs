@@ -1,1 +1,13 @@
-//! Real pulls side by side.
+//! Real pulls side by side: private daemons, tree comparison, measurement, reports.
+//!
+//! The library starts and stops the processes a comparison needs ([`processes`]), asks them to pull ([`cri`], [`ctr`]),
+//! proves that two results are the same tree ([`tree`]), measures ([`measure`], [`limits`]) and tells people
+//! ([`report`]). It makes no scheduling decision: every strategy is the engine's.
+
+#![forbid(unsafe_code)]
+
+pub mod cri;
+pub mod ctr;
+pub mod layout;
+pub mod processes;
+pub mod tree;
