@@ -8,6 +8,7 @@ pub mod driver;
 pub mod grpc;
 pub mod image;
 pub mod registry;
+pub mod remote;
 pub mod spool;
 pub mod store;
 pub mod unpack;

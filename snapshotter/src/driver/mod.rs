@@ -5,6 +5,7 @@
 //! go out over one-shots. Fetches run on the socket runtime, lanes on threads of their own, links where blocking is
 //! allowed.
 
+mod advice;
 mod blobs;
 mod clock;
 mod facts;
@@ -12,7 +13,6 @@ mod failure;
 mod fetch;
 mod lane;
 mod names;
-mod placement;
 mod pulls;
 mod recorder;
 mod request;
@@ -23,11 +23,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+pub use advice::Advice;
 pub use failure::PullError;
-pub use placement::{Placement, PlacementError};
 pub use recorder::{Recorder, RecorderError};
 pub use request::{LayerReport, PullReport, PullRequest, Status};
 
+use crate::store::Placement;
 use crate::unpack::Bounds;
 use request::Command;
 use run::Run;
@@ -37,7 +38,7 @@ pub struct Settings<P> {
     /// The engine's configuration.
     pub config: Config,
     /// Where layers go.
-    pub placement: P,
+    pub placement: std::sync::Arc<P>,
     /// Bounds on what a layer may hold.
     pub bounds: Bounds,
     /// Where fetches run.

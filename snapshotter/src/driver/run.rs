@@ -19,10 +19,10 @@ use super::failure::Cause;
 use super::fetch::{self, FetchOrder};
 use super::lane::{self, LaneOrder, Steering};
 use super::names::Names;
-use super::placement::{Placement, PlacementError};
 use super::pulls::Pulls;
 use super::recorder::Recorder;
 use super::request::{Command, PullReport, PullRequest, Status};
+use crate::store::{Placement, PlacementError};
 use crate::unpack::{Bounds, Position, Staged};
 
 /// A running driver.
@@ -84,7 +84,7 @@ impl<P: Placement> Run<P> {
             names: Names::default(),
             pulls: Pulls::new(),
             blobs: BlobStore::new(settings.placement.spool()),
-            placement: Arc::new(settings.placement),
+            placement: settings.placement,
             bounds: settings.bounds,
             sockets: settings.sockets,
             destination: settings.config.scheduling.destination,

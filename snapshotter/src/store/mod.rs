@@ -9,12 +9,14 @@
 
 mod catalog;
 mod database;
+mod directory;
 mod error;
 mod layout;
 #[cfg(test)]
 mod memory;
 mod meta;
 mod mounts;
+mod placement;
 mod recovery;
 mod snapshot;
 mod staged;
@@ -28,7 +30,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use catalog::REFERENCE_LABEL;
+pub use directory::{Directory, DirectoryPlace, Found};
 pub use error::{Result, StoreError};
+pub use placement::{Placement, PlacementError};
 pub use recovery::Recovery;
 pub use snapshot::{Field, Format, Info, Kind, Labels, Mount, Usage};
 pub use staged::{CommitStaged, CommittedStaged, StagingDirectory};
