@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 pub use catalog::REFERENCE_LABEL;
 pub use error::{Result, StoreError};
+pub use meta::StagedLayer;
 pub use recovery::Recovery;
 pub use snapshot::{Field, Format, Info, Kind, Labels, Mount, Usage};
 pub use staged::{CommitStaged, CommittedStaged, StagingDirectory};

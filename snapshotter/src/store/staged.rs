@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::catalog::{self, Insertion, REFERENCE_LABEL};
 use super::error::{Result, StoreError};
-use super::layout::{self, Owner};
-use super::meta::MetaWrite;
+use super::layout::{self, Layout, Owner};
+use super::meta::{MetaWrite, StagedLayer};
 use super::snapshot::{Format, Info, Labels, Usage};
 use super::{Inner, Store};
 use crate::digest::Digest;
@@ -76,9 +76,7 @@ impl Store {
         let staging = StagingDirectory {
             path: self.staging_path(job, layer)?,
         };
-        if self.inner.layout.discard(&staging.path) {
-            self.inner.deleter.nudge();
-        }
+        self.discard_staged(job, layer)?;
         for (path, mode) in [(staging.path.clone(), 0o700), (staging.fs(), 0o755)] {
             DirBuilder::new()
                 .recursive(true)
@@ -96,6 +94,7 @@ impl Store {
     /// `InvalidArgument` for names that are not single path components.
     pub fn discard_staged(&self, job: &str, layer: &str) -> Result<()> {
         let path = self.staging_path(job, layer)?;
+        self.forget_staged(|staged| staged.job == job && staged.layer == layer)?;
         if self.inner.layout.discard(&path) {
             self.inner.deleter.nudge();
         }
@@ -108,6 +107,7 @@ impl Store {
     /// `InvalidArgument` for a name that is not a single path component.
     pub fn discard_job(&self, job: &str) -> Result<()> {
         component(job)?;
+        self.forget_staged(|staged| staged.job == job)?;
         if self
             .inner
             .layout
@@ -116,6 +116,45 @@ impl Store {
             self.inner.deleter.nudge();
         }
         Ok(())
+    }
+
+    /// Records that the tree of `layer` is finished and verified, so that the next opening of the store keeps it.
+    ///
+    /// The caller has made the tree durable before; without this a restart discards it. [`Self::commit_staged`] ends the record.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for names that are not single path components, `NotFound` if there is no such tree.
+    pub fn keep_staged(&self, layer: &StagedLayer) -> Result<()> {
+        let path = self.staging_path(&layer.job, &layer.layer)?;
+        if !path.join("fs").is_dir() {
+            return Err(StoreError::NotFound(format!(
+                "staged tree {}",
+                path.display()
+            )));
+        }
+        let mut transaction = self.inner.meta.write()?;
+        transaction.put_staged(layer)?;
+        transaction.commit()
+    }
+
+    /// The staged layers that were kept and not committed or discarded since.
+    pub fn kept_staged(&self) -> Result<Vec<StagedLayer>> {
+        self.inner.meta.read()?.staged()
+    }
+
+    /// The directory of a staged layer, which must exist.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for names that are not single path components, `NotFound` without it.
+    pub fn existing_staging_directory(&self, job: &str, layer: &str) -> Result<StagingDirectory> {
+        let path = self.staging_path(job, layer)?;
+        if !path.join("fs").is_dir() {
+            return Err(StoreError::NotFound(format!(
+                "staged tree {}",
+                path.display()
+            )));
+        }
+        Ok(StagingDirectory { path })
     }
 
     /// Turns a finished tree into a committed snapshot: one rename into the snapshots, one short transaction.
@@ -167,6 +206,19 @@ impl Store {
         Ok(found.map(|(name, record)| record.into_info(name)))
     }
 
+    /// Drops the records of staged layers; takes a transaction only if there are any.
+    fn forget_staged(&self, of: impl Fn(&StagedLayer) -> bool) -> Result<()> {
+        let forgotten: Vec<_> = self.kept_staged()?.into_iter().filter(of).collect();
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.inner.meta.write()?;
+        for staged in forgotten {
+            transaction.delete_staged(&staged.key())?;
+        }
+        transaction.commit()
+    }
+
     fn staging_path(&self, job: &str, layer: &str) -> Result<PathBuf> {
         component(job)?;
         component(layer)?;
@@ -195,6 +247,9 @@ fn commit_in(
         Some(&parent) => layout::owner_of(&layout.upper(parent))?,
         None => Owner { uid: 0, gid: 0 },
     };
+    if let Some(key) = key_of(layout, staged) {
+        transaction.delete_staged(&key)?;
+    }
     layout::give_to(staged, owner)?;
     layout::set_mode(staged, 0o755)?;
     layout::rename(staged, &new.join("fs"))?;
@@ -224,6 +279,12 @@ fn give_back(places: &[PathBuf], staged: &Path) {
             tracing::warn!(%error, "failed to give a staged tree back after its commit failed; it will be unpacked again");
         }
     }
+}
+
+/// The key of the record that a staged tree may have, from where it lies.
+fn key_of(layout: &Layout, staged: &Path) -> Option<String> {
+    let within = staged.strip_prefix(layout.staging()).ok()?.parent()?;
+    within.to_str().map(str::to_owned)
 }
 
 fn with_reference(mut labels: Labels, reference: &str) -> Labels {
