@@ -176,7 +176,16 @@ impl Store {
                 "failed to commit snapshot: active snapshot {key:?} was replaced meanwhile"
             )));
         }
-        transaction.commit()
+        transaction.commit()?;
+        tracing::debug!(
+            key,
+            name,
+            id,
+            bytes = usage.bytes,
+            inodes = usage.inodes,
+            "committed a snapshot"
+        );
+        Ok(())
     }
 
     /// Removes `key`, whatever its kind; its space is freed in the background.
@@ -192,6 +201,7 @@ impl Store {
         if self.inner.layout.discard(&self.inner.layout.snapshot(id)) {
             self.inner.deleter.nudge();
         }
+        tracing::debug!(key, id, "removed a snapshot");
         Ok(())
     }
 
@@ -293,5 +303,12 @@ fn create_in(
     }
     layout.put_in_place(new, opened.id)?;
     transaction.commit()?;
+    tracing::debug!(
+        key,
+        parent,
+        kind = kind.name(),
+        id = opened.id,
+        "created a snapshot"
+    );
     Ok(opened)
 }

@@ -259,6 +259,7 @@ fn commit_in(
         .and_then(|()| layout::sync_directory(&layout.snapshots()))
         .and_then(|()| transaction.commit());
     let Err(error) = durable else {
+        tracing::debug!(name, id, "committed a staged tree");
         return Ok(CommittedStaged::Linked { name });
     };
     // A commit that reports an error may still have become durable, and a record must never be without its tree.
