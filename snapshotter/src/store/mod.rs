@@ -18,6 +18,7 @@ mod mounts;
 mod recovery;
 mod snapshot;
 mod staged;
+mod staging;
 mod trash;
 mod usage;
 
@@ -32,7 +33,8 @@ pub use error::{Result, StoreError};
 pub use meta::StagedLayer;
 pub use recovery::Recovery;
 pub use snapshot::{Field, Format, Info, Kind, Labels, Mount, Usage};
-pub use staged::{CommitStaged, CommittedStaged, StagingDirectory};
+pub use staged::{CommitStaged, CommittedStaged};
+pub use staging::StagingDirectory;
 pub use trash::Pause;
 
 use catalog::Opened;
@@ -40,6 +42,7 @@ use database::DatabaseMeta;
 use layout::Layout;
 use meta::{MetaStore, MetaWrite};
 use mounts::MountRules;
+use staged::ReservedIds;
 use trash::Deleter;
 
 /// How a store is opened.
@@ -67,6 +70,7 @@ struct Inner {
     rules: MountRules,
     deleter: Deleter,
     recovery: Recovery,
+    reserved: ReservedIds,
 }
 
 impl Store {
@@ -92,6 +96,7 @@ impl Store {
                 rules,
                 deleter,
                 recovery,
+                reserved: ReservedIds::none(),
             }),
         })
     }

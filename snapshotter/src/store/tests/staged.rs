@@ -279,3 +279,60 @@ fn a_kept_tree_survives_a_restart_until_it_is_used_or_discarded() {
     drop(store);
     assert_eq!(*open(&root).recovery(), super::super::Recovery::default());
 }
+
+#[test]
+fn a_label_that_was_taken_away_is_given_back() {
+    let root = temporary_directory();
+    let store = open(&root);
+    let chain = Digest::of(b"chain");
+    let trees = [tree(&store, "one"), tree(&store, "two")];
+    let CommittedStaged::Linked { name } = store
+        .commit_staged(request(&trees[0], &chain, None))
+        .unwrap()
+    else {
+        panic!("not linked");
+    };
+    store
+        .update(&name, &labels(&[("other", "x")]), &[])
+        .unwrap();
+    assert_eq!(store.find_committed(&chain, None).unwrap(), None);
+    let again = store
+        .commit_staged(request(&trees[1], &chain, None))
+        .unwrap();
+    assert_eq!(again, CommittedStaged::Existed { name: name.clone() });
+    assert!(trees[1].join("two").is_file(), "the tree was given back");
+    let info = store.find_committed(&chain, None).unwrap().unwrap();
+    assert_eq!((&info.name, info.labels["other"].as_str()), (&name, "x"));
+    assert_eq!(super::snapshot_directories(&store), ["1"]);
+}
+
+#[test]
+fn of_many_that_bring_one_layer_one_is_taken() {
+    let root = temporary_directory();
+    let store = open(&root);
+    let chain = Digest::of(b"chain");
+    let trees: Vec<PathBuf> = (0..8)
+        .map(|number| tree(&store, &number.to_string()))
+        .collect();
+    let results: Vec<CommittedStaged> = std::thread::scope(|scope| {
+        let threads: Vec<_> = trees
+            .iter()
+            .map(|tree| scope.spawn(|| store.commit_staged(request(tree, &chain, None)).unwrap()))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let linked = results
+        .iter()
+        .filter(|result| matches!(result, CommittedStaged::Linked { .. }));
+    assert_eq!(linked.count(), 1, "{results:?}");
+    assert_eq!(
+        trees.iter().filter(|tree| tree.is_dir()).count(),
+        7,
+        "the others have their trees"
+    );
+    assert_eq!(super::snapshot_directories(&store).len(), 1);
+    assert_eq!(all(&store).len(), 1);
+}
