@@ -2,6 +2,7 @@
 //!
 //! Every scheduling decision is the engine's; this crate has the effects: sockets, threads, files and gRPC.
 
+pub mod cli;
 pub mod config;
 pub mod digest;
 pub mod driver;

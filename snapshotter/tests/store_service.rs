@@ -18,9 +18,10 @@ use parapull_snapshotter::grpc::proto::containerd::services::snapshots::v1::{
     UsageRequest, ViewSnapshotRequest,
 };
 use parapull_snapshotter::grpc::{
-    BoundSocket, Remote, RemoteError, RemoteErrorClass, RemoteOutcome, RemotePrepare, ServeError,
+    Remote, RemoteError, RemoteErrorClass, RemoteOutcome, RemotePrepare,
 };
-use parapull_snapshotter::store::{CommitStaged, Format, Labels, Store, Usage};
+use parapull_snapshotter::store::{CommitStaged, Format, Labels, Options, Store, Usage};
+use prost_types::FieldMask;
 use served::{Served, connect, temporary_directory};
 use tokio::sync::{Notify, mpsc};
 use tonic::transport::Channel;
@@ -90,6 +91,106 @@ async fn commit(client: &mut Client, name: &str, key: &str, parent: &str) -> Res
         .map_err(|status| status.code())
 }
 
+/// A call and what of its request matters.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Prepare(&'static str, &'static str),
+    View(&'static str, &'static str),
+    Mounts(&'static str),
+    Remove(&'static str),
+    Stat(&'static str),
+    Usage(&'static str),
+    Update(&'static str, &'static str),
+    List(&'static str),
+    Cleanup,
+}
+
+impl Call {
+    /// Makes the call; answers the code it ends with.
+    async fn code(self, client: &mut Client) -> Code {
+        let snapshotter = String::new();
+        let key = |key: &str| key.to_owned();
+        let result = match self {
+            Self::Prepare(name, parent) => {
+                client.prepare(prepare(name, parent, &[])).await.map(drop)
+            }
+            Self::View(name, parent) => {
+                let labels = HashMap::new();
+                let (key, parent) = (key(name), key(parent));
+                client
+                    .view(ViewSnapshotRequest {
+                        snapshotter,
+                        key,
+                        parent,
+                        labels,
+                    })
+                    .await
+                    .map(drop)
+            }
+            Self::Mounts(name) => client
+                .mounts(MountsRequest {
+                    snapshotter,
+                    key: key(name),
+                })
+                .await
+                .map(drop),
+            Self::Remove(name) => client
+                .remove(RemoveSnapshotRequest {
+                    snapshotter,
+                    key: key(name),
+                })
+                .await
+                .map(drop),
+            Self::Stat(name) => client
+                .stat(StatSnapshotRequest {
+                    snapshotter,
+                    key: key(name),
+                })
+                .await
+                .map(drop),
+            Self::Usage(name) => client
+                .usage(UsageRequest {
+                    snapshotter,
+                    key: key(name),
+                })
+                .await
+                .map(drop),
+            Self::Update(name, path) => {
+                let info = Some(Info {
+                    name: key(name),
+                    ..Info::default()
+                });
+                let update_mask = Some(FieldMask {
+                    paths: vec![key(path)],
+                });
+                client
+                    .update(UpdateSnapshotRequest {
+                        snapshotter,
+                        info,
+                        update_mask,
+                    })
+                    .await
+                    .map(drop)
+            }
+            Self::List(filter) => {
+                let filters = vec![key(filter)];
+                client
+                    .list(ListSnapshotsRequest {
+                        snapshotter,
+                        filters,
+                    })
+                    .await
+                    .map(drop)
+            }
+            Self::Cleanup => client
+                .cleanup(CleanupRequest { snapshotter })
+                .await
+                .map(drop),
+        };
+        result.map_or_else(|status| status.code(), |()| Code::Ok)
+    }
+}
+
 /// A remote that commits an empty tree, or ends as told.
 struct Scripted {
     store: Store,
@@ -126,11 +227,7 @@ async fn scripted(
     ends: Result<RemoteOutcome, RemoteError>,
     commits: bool,
 ) -> (Served, Client, mpsc::UnboundedReceiver<RemotePrepare>) {
-    let store = Store::open(
-        root.join("store"),
-        &parapull_snapshotter::store::Options::default(),
-    )
-    .unwrap();
+    let store = Store::open(root.join("store"), &Options::default()).unwrap();
     let (asked, questions) = mpsc::unbounded_channel();
     let remote = Scripted {
         store: store.clone(),
@@ -416,202 +513,47 @@ async fn every_call_answers_errors_with_containerd_s_codes() {
     commit(&mut client, "base", "b", "").await.unwrap();
     client.prepare(prepare("child", "base", &[])).await.unwrap();
 
-    let missing = || "missing".to_owned();
-    let view = |key: &str, parent: &str| ViewSnapshotRequest {
-        key: key.to_owned(),
-        parent: parent.to_owned(),
-        ..ViewSnapshotRequest::default()
-    };
-    let code = |result: Result<(), tonic::Status>| {
-        result.map_or_else(|status| status.code(), |()| Code::Ok)
-    };
-    let ended = [
-        (
-            "prepare parent",
-            code(client.prepare(prepare("x", "missing", &[])).await.map(drop)),
-            Code::NotFound,
-        ),
-        (
-            "prepare active",
-            code(client.prepare(prepare("x", "a", &[])).await.map(drop)),
-            Code::InvalidArgument,
-        ),
-        (
-            "prepare twice",
-            code(client.prepare(prepare("a", "", &[])).await.map(drop)),
-            Code::AlreadyExists,
-        ),
-        (
-            "view twice",
-            code(client.view(view("a", "")).await.map(drop)),
-            Code::AlreadyExists,
-        ),
-        (
-            "view",
-            code(client.view(view("v", "base")).await.map(drop)),
-            Code::Ok,
-        ),
-        (
-            "mounts",
-            code(
-                client
-                    .mounts(MountsRequest {
-                        key: missing(),
-                        ..Default::default()
-                    })
-                    .await
-                    .map(drop),
-            ),
-            Code::NotFound,
-        ),
-        (
-            "mounts committed",
-            code(
-                client
-                    .mounts(MountsRequest {
-                        key: "base".to_owned(),
-                        ..Default::default()
-                    })
-                    .await
-                    .map(drop),
-            ),
-            Code::FailedPrecondition,
-        ),
-        (
-            "remove parent",
-            code(
-                client
-                    .remove(RemoveSnapshotRequest {
-                        key: "base".to_owned(),
-                        ..Default::default()
-                    })
-                    .await
-                    .map(drop),
-            ),
-            Code::FailedPrecondition,
-        ),
-        (
-            "remove",
-            code(
-                client
-                    .remove(RemoveSnapshotRequest {
-                        key: missing(),
-                        ..Default::default()
-                    })
-                    .await
-                    .map(drop),
-            ),
-            Code::NotFound,
-        ),
-        (
-            "stat",
-            code(
-                client
-                    .stat(StatSnapshotRequest {
-                        key: missing(),
-                        ..Default::default()
-                    })
-                    .await
-                    .map(drop),
-            ),
-            Code::NotFound,
-        ),
-        (
-            "usage",
-            code(
-                client
-                    .usage(UsageRequest {
-                        key: missing(),
-                        ..Default::default()
-                    })
-                    .await
-                    .map(drop),
-            ),
-            Code::NotFound,
-        ),
-        (
-            "update without info",
-            code(
-                client
-                    .update(UpdateSnapshotRequest::default())
-                    .await
-                    .map(drop),
-            ),
-            Code::InvalidArgument,
-        ),
-        (
-            "list",
-            code(
-                client
-                    .list(ListSnapshotsRequest {
-                        filters: vec!["name=".to_owned()],
-                        ..Default::default()
-                    })
-                    .await
-                    .map(drop),
-            ),
-            Code::InvalidArgument,
-        ),
-        (
-            "cleanup",
-            code(client.cleanup(CleanupRequest::default()).await.map(drop)),
-            Code::Ok,
-        ),
+    let table = [
+        (Call::Prepare("x", "missing"), Code::NotFound),
+        (Call::Prepare("x", "a"), Code::InvalidArgument),
+        (Call::Prepare("a", ""), Code::AlreadyExists),
+        (Call::View("a", ""), Code::AlreadyExists),
+        (Call::View("x", "missing"), Code::NotFound),
+        (Call::View("v", "base"), Code::Ok),
+        (Call::Mounts("missing"), Code::NotFound),
+        (Call::Mounts("base"), Code::FailedPrecondition),
+        (Call::Mounts("v"), Code::Ok),
+        (Call::Remove("base"), Code::FailedPrecondition),
+        (Call::Remove("missing"), Code::NotFound),
+        (Call::Stat("missing"), Code::NotFound),
+        (Call::Usage("missing"), Code::NotFound),
+        (Call::Usage("base"), Code::Ok),
+        (Call::Update("missing", "labels"), Code::NotFound),
+        (Call::Update("base", "parent"), Code::InvalidArgument),
+        (Call::Update("base", "labels"), Code::Ok),
+        (Call::List("name="), Code::InvalidArgument),
+        (Call::Cleanup, Code::Ok),
     ];
-    for (call, code, expected) in ended {
-        assert_eq!(code, expected, "{call}");
+    for (call, expected) in table {
+        assert_eq!(call.code(&mut client).await, expected, "{call:?}");
     }
-    assert_eq!(
-        commit(&mut client, "base", "a", "").await,
-        Err(Code::AlreadyExists)
-    );
-    assert_eq!(
-        commit(&mut client, "new", "missing", "").await,
-        Err(Code::NotFound)
-    );
-    assert_eq!(
-        commit(&mut client, "new", "base", "").await,
-        Err(Code::FailedPrecondition)
-    );
-    assert_eq!(
-        commit(&mut client, "new", "child", "other").await,
-        Err(Code::InvalidArgument)
-    );
-    served.stop().await;
-}
-
-#[tokio::test]
-async fn a_socket_is_protected_taken_over_when_stale_and_never_stolen() {
-    use std::os::unix::fs::PermissionsExt;
-    let root = temporary_directory();
-    let path = root.path().join("run/parapull/snapshotter.sock");
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    assert!(path.exists(), "a stale socket as a killed daemon leaves it");
-    let bound = BoundSocket::bind(&path).unwrap();
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o7777, 0o600);
-    assert!(matches!(
-        BoundSocket::bind(&path),
-        Err(ServeError::InUse(_))
-    ));
-    drop(bound);
-    assert!(!path.exists());
-    assert!(BoundSocket::from_systemd().unwrap().is_none());
-}
-
-#[tokio::test]
-async fn an_unknown_service_is_unimplemented() {
-    use parapull_snapshotter::grpc::proto::runtime::v1::ListImagesRequest;
-    use parapull_snapshotter::grpc::proto::runtime::v1::image_service_client::ImageServiceClient;
-    let root = temporary_directory();
-    let served = Served::start(root.path()).await;
-    let mut client = ImageServiceClient::new(served::channel(served.socket()).await);
-    let status = client
-        .list_images(ListImagesRequest::default())
+    let without_info = client
+        .update(UpdateSnapshotRequest::default())
         .await
         .unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-    drop(client);
+    assert_eq!(without_info.code(), Code::InvalidArgument);
+    let commits = [
+        ("base", "a", "", Code::AlreadyExists),
+        ("new", "missing", "", Code::NotFound),
+        ("new", "base", "", Code::FailedPrecondition),
+        ("new", "child", "other", Code::InvalidArgument),
+    ];
+    for (name, key, parent, expected) in commits {
+        assert_eq!(
+            commit(&mut client, name, key, parent).await,
+            Err(expected),
+            "{name} {key}"
+        );
+    }
     served.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
@@ -69,8 +69,17 @@ impl BoundSocket {
                 .create(parent)
                 .map_err(failed("make the directory of"))?;
         }
-        if is_answered(path) {
-            return Err(ServeError::InUse(path.to_path_buf()));
+        match StdStream::connect(path) {
+            Ok(_) => return Err(ServeError::InUse(path.to_path_buf())),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                ) => {}
+            Err(error) => return Err(failed("look for a server at")(error)),
+        }
+        if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+            return Err(failed("replace")(io::Error::other("it is not a socket")));
         }
         let new = path.with_added_extension("new");
         remove_if_there(&new).map_err(failed("replace"))?;
@@ -153,11 +162,6 @@ pub async fn serve(
         .serve_with_incoming_shutdown(routes, UnixListenerStream::new(listener), shutdown)
         .await?;
     Ok(())
-}
-
-/// Whether somebody accepts connections at `path`.
-fn is_answered(path: &Path) -> bool {
-    StdStream::connect(path).is_ok()
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

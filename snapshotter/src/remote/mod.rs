@@ -26,6 +26,7 @@ pub use snapshots::{SnapshotPlace, SnapshotPlacement};
 pub struct Pulls {
     driver: Driver<SnapshotPlacement>,
     images: ImageSource,
+    enabled: bool,
     jobs: Mutex<BTreeMap<JobKey, Arc<Job>>>,
 }
 
@@ -55,11 +56,12 @@ enum Started {
 }
 
 impl Pulls {
-    /// Pulls with this driver what `images` can name.
-    pub fn new(driver: Driver<SnapshotPlacement>, images: ImageSource) -> Arc<Self> {
+    /// Pulls with this driver what `images` can name; when not `enabled`, everything is left to containerd.
+    pub fn new(driver: Driver<SnapshotPlacement>, images: ImageSource, enabled: bool) -> Arc<Self> {
         Arc::new(Self {
             driver,
             images,
+            enabled,
             jobs: Mutex::default(),
         })
     }
@@ -68,6 +70,9 @@ impl Pulls {
         if call.request.is_rebased(call.parent.as_deref().unwrap_or_default()) {
             tracing::warn!(image = %call.request.image_ref, "containerd rebases layers; remove the capability \"rebase\" of this plugin");
             return Ok(RemoteOutcome::FallbackRebased);
+        }
+        if !self.enabled {
+            return Ok(RemoteOutcome::Fallback);
         }
         let key = JobKey {
             namespace: call.namespace.clone(),

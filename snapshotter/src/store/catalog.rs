@@ -2,6 +2,8 @@
 //!
 //! No file is touched here. Checks come in containerd's order, because which of two errors a caller sees is part of its contract.
 
+use std::ops::Range;
+
 use super::error::{Result, StoreError};
 use super::meta::{MetaRead, MetaWrite, NO_PARENT, Record};
 use super::snapshot::{Field, Format, Info, Kind, Labels, Usage, now_ns};
@@ -19,6 +21,9 @@ pub(super) struct Opened {
 /// A committed snapshot to be inserted as a whole.
 #[derive(Debug)]
 pub(super) struct Insertion<'a> {
+    pub(super) id: u64,
+    /// The chain id, which becomes the label [`REFERENCE_LABEL`].
+    pub(super) reference: &'a str,
     pub(super) name: &'a str,
     pub(super) parent: &'a str,
     pub(super) labels: Labels,
@@ -104,32 +109,45 @@ pub(super) fn create(
     })
 }
 
-/// Inserts a committed snapshot that never was active; answers its id and the ids of its parents.
+/// Inserts a committed snapshot that never was active, under an id that was drawn before.
+///
+/// If its parent has such a child already, that one's name is the answer and nothing is inserted.
 pub(super) fn insert(
     meta: &mut (impl MetaWrite + ?Sized),
     insertion: Insertion<'_>,
-) -> Result<(u64, Vec<u64>)> {
-    let parents = parents_of_new(meta, insertion.parent)?;
-    if meta.record(insertion.name)?.is_some() {
-        return Err(StoreError::AlreadyExists(format!(
-            "snapshot {:?}",
-            insertion.name
-        )));
+) -> Result<Option<String>> {
+    if let Some((name, _)) = find_by_reference(meta, insertion.parent, insertion.reference)? {
+        return Ok(Some(name));
+    }
+    let parent_id = parents_of_new(meta, insertion.parent)?.first().copied();
+    let mut labels = stored(insertion.labels);
+    labels.insert(REFERENCE_LABEL.to_owned(), insertion.reference.to_owned());
+    if let Some(mut record) = meta.record(insertion.name)? {
+        if record.kind != Kind::Committed || record.parent != insertion.parent {
+            return Err(StoreError::AlreadyExists(format!(
+                "snapshot {:?}",
+                insertion.name
+            )));
+        }
+        // The name says what it is, only the label was taken away by an update; containerd looks for the label.
+        record.labels.extend(labels);
+        meta.put(insertion.name, &record)?;
+        return Ok(Some(insertion.name.to_owned()));
     }
     let now_ns = now_ns();
     let record = Record {
-        id: meta.next_id()?,
+        id: insertion.id,
         kind: Kind::Committed,
         parent: insertion.parent.to_owned(),
-        parent_id: parents.first().copied().unwrap_or(NO_PARENT),
+        parent_id: parent_id.unwrap_or(NO_PARENT),
         created_ns: now_ns,
         updated_ns: now_ns,
-        labels: stored(insertion.labels),
+        labels,
         usage: insertion.usage,
         format: insertion.format,
     };
     meta.put(insertion.name, &record)?;
-    Ok((record.id, parents))
+    Ok(None)
 }
 
 /// Turns the active snapshot `key` into the committed snapshot `name`, which keeps its id and takes only the labels given here.
@@ -259,8 +277,18 @@ pub(super) fn find_by_reference(
 /// The label by which containerd finds the committed snapshot that a remote `Prepare` announced: the chain id.
 pub const REFERENCE_LABEL: &str = "containerd.io/snapshot.ref";
 
+/// Draws ids for snapshots to come.
+pub(super) fn reserve_ids(meta: &mut (impl MetaWrite + ?Sized), count: u64) -> Result<Range<u64>> {
+    let first = meta.next_id()?;
+    let mut last = first;
+    for _ in 1..count {
+        last = meta.next_id()?;
+    }
+    Ok(first..last + 1)
+}
+
 /// The parents of a snapshot that is to be created over `parent`, the nearest first.
-fn parents_of_new(meta: &(impl MetaRead + ?Sized), parent: &str) -> Result<Vec<u64>> {
+pub(super) fn parents_of_new(meta: &(impl MetaRead + ?Sized), parent: &str) -> Result<Vec<u64>> {
     if parent.is_empty() {
         return Ok(Vec::new());
     }

@@ -11,7 +11,7 @@ use redb::{
 };
 
 use super::error::{Result, StoreError};
-use super::meta::{MetaRead, MetaStore, MetaWrite, Record, SCHEMA};
+use super::meta::{MetaRead, MetaStore, MetaWrite, Record, SCHEMA, StagedLayer, decode, encode};
 
 /// Metadata in a redb database.
 #[derive(Debug)]
@@ -133,6 +133,15 @@ impl MetaRead for Reading {
             parent_id,
         )
     }
+
+    fn staged(&self) -> Result<Vec<StagedLayer>> {
+        staged_in(
+            &self
+                .0
+                .open_table(STAGED)
+                .map_err(StoreError::metadata("read"))?,
+        )
+    }
 }
 
 struct Writing(WriteTransaction);
@@ -165,6 +174,15 @@ impl MetaRead for Writing {
                 .open_table(CHILDREN)
                 .map_err(StoreError::metadata("read"))?,
             parent_id,
+        )
+    }
+
+    fn staged(&self) -> Result<Vec<StagedLayer>> {
+        staged_in(
+            &self
+                .0
+                .open_table(STAGED)
+                .map_err(StoreError::metadata("read"))?,
         )
     }
 }
@@ -220,6 +238,26 @@ impl MetaWrite for Writing {
         Ok(())
     }
 
+    fn put_staged(&mut self, layer: &StagedLayer) -> Result<()> {
+        let mut staged = self
+            .0
+            .open_table(STAGED)
+            .map_err(StoreError::metadata("write"))?;
+        staged
+            .insert(layer.key().as_str(), encode(layer)?.as_slice())
+            .map_err(StoreError::metadata("write"))?;
+        Ok(())
+    }
+
+    fn delete_staged(&mut self, key: &str) -> Result<()> {
+        let mut staged = self
+            .0
+            .open_table(STAGED)
+            .map_err(StoreError::metadata("write"))?;
+        staged.remove(key).map_err(StoreError::metadata("write"))?;
+        Ok(())
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         self.0.commit().map_err(StoreError::metadata("commit"))
     }
@@ -248,6 +286,9 @@ fn initialise(database: &Database) -> Result<()> {
             .map_err(StoreError::metadata("create"))?;
         transaction
             .open_table(CHILDREN)
+            .map_err(StoreError::metadata("create"))?;
+        transaction
+            .open_table(STAGED)
             .map_err(StoreError::metadata("create"))?;
         let mut counters = transaction
             .open_table(COUNTERS)
@@ -317,10 +358,22 @@ fn children_of(
         .collect()
 }
 
+fn staged_in(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<StagedLayer>> {
+    let entries = table.iter().map_err(StoreError::metadata("read"))?;
+    entries
+        .map(|entry| {
+            let (key, bytes) = entry.map_err(StoreError::metadata("read"))?;
+            decode(key.value(), bytes.value())
+        })
+        .collect()
+}
+
 /// Name to record.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
 /// (Parent's id, own id) to name.
 const CHILDREN: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("children");
+/// Job and layer to staged layer.
+const STAGED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("staged");
 /// Schema version and id sequence.
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 const SCHEMA_KEY: &str = "schema";

@@ -38,6 +38,7 @@ impl Layout {
     pub(super) fn create(root: &Path) -> Result<Self> {
         make_directory(root, 0o700)?;
         let root = fs::canonicalize(root).map_err(StoreError::io("resolve", root))?;
+        check_name(&root)?;
         fs::set_permissions(&root, Permissions::from_mode(0o700))
             .map_err(StoreError::io("protect", &root))?;
         let layout = Self {
@@ -48,6 +49,7 @@ impl Layout {
             make_directory(&directory, 0o700)?;
         }
         make_directory(&layout.empty(), 0o555)?;
+        check_entry_types(&layout.root)?;
         Ok(layout)
     }
 
@@ -146,6 +148,34 @@ impl Layout {
 
     fn unique(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Refuses a root whose name overlay mount options cannot carry.
+fn check_name(root: &Path) -> Result<()> {
+    match root.to_str() {
+        Some(name) if !name.contains([':', ',', '\\']) => Ok(()),
+        _ => Err(StoreError::InvalidArgument(format!(
+            "root {}: mount options cannot carry ':', ',', '\\' or bytes that are not UTF-8; choose another directory",
+            root.display()
+        ))),
+    }
+}
+
+/// Refuses a file system that does not tell the type of directory entries: overlayfs would show whiteouts as files on it.
+fn check_entry_types(root: &Path) -> Result<()> {
+    let entries = File::open(root)
+        .and_then(|directory| Ok(rustix::fs::Dir::read_from(directory)?))
+        .map_err(StoreError::io("list", root))?;
+    let typed = entries.filter_map(std::result::Result::ok).any(|entry| {
+        entry.file_name() == c"snapshots" && entry.file_type() == rustix::fs::FileType::Directory
+    });
+    match typed {
+        true => Ok(()),
+        false => Err(StoreError::FailedPrecondition(format!(
+            "{} does not support d_type; if it is xfs, make it again with ftype=1",
+            root.display()
+        ))),
     }
 }
 

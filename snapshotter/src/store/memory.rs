@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{Result, StoreError};
-use super::meta::{MetaRead, MetaStore, MetaWrite, Record};
+use super::meta::{MetaRead, MetaStore, MetaWrite, Record, StagedLayer};
 
 /// Metadata that lives as long as the last clone of this handle.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,7 @@ pub(super) const CRASH_AFTER: u32 = 3;
 struct State {
     records: BTreeMap<String, Record>,
     last_id: u64,
+    staged: BTreeMap<String, StagedLayer>,
 }
 
 impl MetaStore for MemoryMeta {
@@ -64,6 +65,10 @@ impl MetaRead for State {
             .filter(|(_, record)| record.parent_id == parent_id);
         Ok(children.map(|(name, _)| name.clone()).collect())
     }
+
+    fn staged(&self) -> Result<Vec<StagedLayer>> {
+        Ok(self.staged.values().cloned().collect())
+    }
 }
 
 struct Writing<'a> {
@@ -84,6 +89,10 @@ impl MetaRead for Writing<'_> {
     fn children(&self, parent_id: u64) -> Result<Vec<String>> {
         self.state.children(parent_id)
     }
+
+    fn staged(&self) -> Result<Vec<StagedLayer>> {
+        self.state.staged()
+    }
 }
 
 impl MetaWrite for Writing<'_> {
@@ -99,6 +108,16 @@ impl MetaWrite for Writing<'_> {
 
     fn delete(&mut self, name: &str, _record: &Record) -> Result<()> {
         self.state.records.remove(name);
+        Ok(())
+    }
+
+    fn put_staged(&mut self, layer: &StagedLayer) -> Result<()> {
+        self.state.staged.insert(layer.key(), layer.clone());
+        Ok(())
+    }
+
+    fn delete_staged(&mut self, key: &str) -> Result<()> {
+        self.state.staged.remove(key);
         Ok(())
     }
 

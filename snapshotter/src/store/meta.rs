@@ -5,10 +5,12 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, StoreError};
 use super::snapshot::{Format, Info, Kind, Labels, Usage};
+use crate::digest::Digest;
 
 /// The schema written by this version.
 pub(super) const SCHEMA: u64 = 1;
@@ -50,26 +52,60 @@ impl Record {
         }
     }
 
-    /// The bytes of the record: a version byte, then JSON.
+    /// The bytes of the record.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        let mut bytes = vec![RECORD_VERSION];
-        serde_json::to_writer(&mut bytes, self).map_err(StoreError::metadata("encode"))?;
-        Ok(bytes)
+        encode(self)
     }
 
     /// Reads what [`Self::encode`] wrote under `name`.
     pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
-        let damaged = |reason: String| StoreError::Damaged {
-            name: name.to_owned(),
-            reason,
-        };
-        match bytes.split_first() {
-            Some((&RECORD_VERSION, json)) => {
-                serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))
-            }
-            Some((version, _)) => Err(damaged(format!("unknown record version {version}"))),
-            None => Err(damaged("empty record".to_owned())),
+        decode(name, bytes)
+    }
+}
+
+/// A finished, verified and durable tree in the staging area, which a restart keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedLayer {
+    /// The job whose directory it lies in.
+    pub job: String,
+    /// The layer's directory within the job's.
+    pub layer: String,
+    /// The digest of the uncompressed layer that was verified.
+    pub diff_id: Digest,
+    /// Whether it was unpacked as the bottom layer of an image.
+    pub bottom: bool,
+    /// How the tree lies on the disk.
+    pub format: Format,
+    /// What the tree occupies.
+    pub usage: Usage,
+}
+
+impl StagedLayer {
+    /// The name of its record.
+    pub(super) fn key(&self) -> String {
+        format!("{}/{}", self.job, self.layer)
+    }
+}
+
+/// The bytes of a stored value: a version byte, then JSON.
+pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    let mut bytes = vec![RECORD_VERSION];
+    serde_json::to_writer(&mut bytes, value).map_err(StoreError::metadata("encode"))?;
+    Ok(bytes)
+}
+
+/// Reads what [`encode`] wrote under `name`.
+pub(super) fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
+    let damaged = |reason: String| StoreError::Damaged {
+        name: name.to_owned(),
+        reason,
+    };
+    match bytes.split_first() {
+        Some((&RECORD_VERSION, json)) => {
+            serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))
         }
+        Some((version, _)) => Err(damaged(format!("unknown record version {version}"))),
+        None => Err(damaged("empty record".to_owned())),
     }
 }
 
@@ -91,6 +127,8 @@ pub(super) trait MetaRead {
     fn visit(&self, visitor: &mut dyn FnMut(String, Record) -> Result<()>) -> Result<()>;
     /// The names of the snapshots whose parent has this id; [`NO_PARENT`] for those without parent.
     fn children(&self, parent_id: u64) -> Result<Vec<String>>;
+    /// The staged layers that are kept across a restart.
+    fn staged(&self) -> Result<Vec<StagedLayer>>;
 }
 
 /// A write transaction.
@@ -101,6 +139,10 @@ pub(super) trait MetaWrite: MetaRead {
     fn put(&mut self, name: &str, record: &Record) -> Result<()>;
     /// Removes the record of `name` and its entry among the children of its parent.
     fn delete(&mut self, name: &str, record: &Record) -> Result<()>;
+    /// Stores a staged layer under its key.
+    fn put_staged(&mut self, layer: &StagedLayer) -> Result<()>;
+    /// Removes the staged layer with this key, if there is one.
+    fn delete_staged(&mut self, key: &str) -> Result<()>;
     /// Makes everything durable at once.
     fn commit(self: Box<Self>) -> Result<()>;
 }

@@ -20,6 +20,7 @@ mod placement;
 mod recovery;
 mod snapshot;
 mod staged;
+mod staging;
 mod trash;
 mod usage;
 
@@ -32,10 +33,15 @@ use std::sync::Arc;
 pub use catalog::REFERENCE_LABEL;
 pub use directory::{Directory, DirectoryPlace, Found};
 pub use error::{Result, StoreError};
+<<<<<<< HEAD
 pub use placement::{Placement, PlacementError};
+=======
+pub use meta::StagedLayer;
+>>>>>>> h-store
 pub use recovery::Recovery;
 pub use snapshot::{Field, Format, Info, Kind, Labels, Mount, Usage};
-pub use staged::{CommitStaged, CommittedStaged, StagingDirectory};
+pub use staged::{CommitStaged, CommittedStaged};
+pub use staging::StagingDirectory;
 pub use trash::Pause;
 
 use catalog::Opened;
@@ -43,6 +49,7 @@ use database::DatabaseMeta;
 use layout::Layout;
 use meta::{MetaStore, MetaWrite};
 use mounts::MountRules;
+use staged::ReservedIds;
 use trash::Deleter;
 
 /// How a store is opened.
@@ -70,6 +77,7 @@ struct Inner {
     rules: MountRules,
     deleter: Deleter,
     recovery: Recovery,
+    reserved: ReservedIds,
 }
 
 impl Store {
@@ -95,6 +103,7 @@ impl Store {
                 rules,
                 deleter,
                 recovery,
+                reserved: ReservedIds::none(),
             }),
         })
     }
@@ -179,7 +188,16 @@ impl Store {
                 "failed to commit snapshot: active snapshot {key:?} was replaced meanwhile"
             )));
         }
-        transaction.commit()
+        transaction.commit()?;
+        tracing::debug!(
+            key,
+            name,
+            id,
+            bytes = usage.bytes,
+            inodes = usage.inodes,
+            "committed a snapshot"
+        );
+        Ok(())
     }
 
     /// Removes `key`, whatever its kind; its space is freed in the background.
@@ -195,6 +213,7 @@ impl Store {
         if self.inner.layout.discard(&self.inner.layout.snapshot(id)) {
             self.inner.deleter.nudge();
         }
+        tracing::debug!(key, id, "removed a snapshot");
         Ok(())
     }
 
@@ -296,5 +315,12 @@ fn create_in(
     }
     layout.put_in_place(new, opened.id)?;
     transaction.commit()?;
+    tracing::debug!(
+        key,
+        parent,
+        kind = kind.name(),
+        id = opened.id,
+        "created a snapshot"
+    );
     Ok(opened)
 }

@@ -23,8 +23,18 @@ pub struct Recovery {
 pub(super) fn recover(layout: &Layout, meta: &dyn MetaStore) -> Result<Recovery> {
     let dropped = drop_lost_records(layout, meta)?;
     let known = known_ids(meta)?;
-    let discarded = discard_unless(layout, &layout.snapshots(), &known)?
-        + discard_unless(layout, &layout.staging(), &BTreeSet::new())?;
+    let mut discarded = discard_unless(layout, &layout.snapshots(), &known)?;
+    let kept = kept_staged(layout, meta)?;
+    let jobs: BTreeSet<String> = kept.iter().map(|(job, _)| job.clone()).collect();
+    discarded += discard_unless(layout, &layout.staging(), &jobs)?;
+    for job in &jobs {
+        let layers = kept
+            .iter()
+            .filter(|(of, _)| of == job)
+            .map(|(_, layer)| layer.clone())
+            .collect();
+        discarded += discard_unless(layout, &layout.staging().join(job), &layers)?;
+    }
     Ok(Recovery { dropped, discarded })
 }
 
@@ -61,6 +71,29 @@ fn drop_lost_records(layout: &Layout, meta: &dyn MetaStore) -> Result<Vec<String
     transaction.commit()?;
     dropped.sort_unstable();
     Ok(dropped)
+}
+
+/// Jobs and layers of staged trees that are kept; records whose tree is missing are dropped.
+fn kept_staged(layout: &Layout, meta: &dyn MetaStore) -> Result<BTreeSet<(String, String)>> {
+    let (kept, lost): (Vec<_>, Vec<_>) = meta.read()?.staged()?.into_iter().partition(|staged| {
+        layout
+            .staging()
+            .join(&staged.job)
+            .join(&staged.layer)
+            .join("fs")
+            .is_dir()
+    });
+    if !lost.is_empty() {
+        let mut transaction = meta.write()?;
+        for staged in lost {
+            transaction.delete_staged(&staged.key())?;
+        }
+        transaction.commit()?;
+    }
+    Ok(kept
+        .into_iter()
+        .map(|staged| (staged.job, staged.layer))
+        .collect())
 }
 
 fn known_ids(meta: &dyn MetaStore) -> Result<BTreeSet<String>> {

@@ -1,17 +1,16 @@
-//! Layers that we unpack ourselves: a hidden place to build their trees, and the step that turns a finished tree into a committed snapshot.
+//! How a finished staged tree becomes a committed snapshot.
 //!
-//! Staged trees are no snapshots: nothing lists them, so containerd's garbage collector, which removes what it does not know, never sees
-//! one. Whether a tree's content is right (digests, implied directories) is the caller's business and done before [`Store::commit_staged`].
+//! Whether the tree's content is right (digests, implied directories) is the caller's business and done before [`Store::commit_staged`].
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use super::catalog::{self, Insertion, REFERENCE_LABEL};
+use super::catalog::{self, Insertion};
 use super::error::{Result, StoreError};
-use super::layout::{self, Owner};
-use super::meta::MetaWrite;
+use super::layout::{self, Layout, Owner};
 use super::snapshot::{Format, Info, Labels, Usage};
+use super::staging::key_of;
 use super::{Inner, Store};
 use crate::digest::Digest;
 
@@ -49,79 +48,14 @@ pub enum CommittedStaged {
     },
 }
 
-/// A directory under `staging/`, `<job>/<layer>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StagingDirectory {
-    path: PathBuf,
-}
-
-impl StagingDirectory {
-    /// The directory itself, for whatever the unpacker needs beside the tree.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Where the layer's tree is built; exists and is empty at first.
-    pub fn fs(&self) -> PathBuf {
-        self.path.join("fs")
-    }
-}
-
 impl Store {
-    /// Makes the directory in which layer `layer` of job `job` is unpacked; what was there before goes to the trash.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for names that are not single path components, or an IO error.
-    pub fn staging_directory(&self, job: &str, layer: &str) -> Result<StagingDirectory> {
-        let staging = StagingDirectory {
-            path: self.staging_path(job, layer)?,
-        };
-        if self.inner.layout.discard(&staging.path) {
-            self.inner.deleter.nudge();
-        }
-        for (path, mode) in [(staging.path.clone(), 0o700), (staging.fs(), 0o755)] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(StoreError::io("create directory", &path))?;
-            layout::set_mode(&path, mode)?;
-        }
-        Ok(staging)
-    }
-
-    /// Discards what is staged of layer `layer` of job `job`, if anything; it is deleted in the background.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for names that are not single path components.
-    pub fn discard_staged(&self, job: &str, layer: &str) -> Result<()> {
-        let path = self.staging_path(job, layer)?;
-        if self.inner.layout.discard(&path) {
-            self.inner.deleter.nudge();
-        }
-        Ok(())
-    }
-
-    /// Discards all that is staged of job `job`.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for a name that is not a single path component.
-    pub fn discard_job(&self, job: &str) -> Result<()> {
-        component(job)?;
-        if self
-            .inner
-            .layout
-            .discard(&self.inner.layout.staging().join(job))
-        {
-            self.inner.deleter.nudge();
-        }
-        Ok(())
-    }
-
-    /// Turns a finished tree into a committed snapshot: one rename into the snapshots, one short transaction.
+    /// Turns a finished tree into a committed snapshot.
     ///
     /// There is one snapshot per parent and chain id: if it exists, the tree stays where it is. The tree's root takes its parent's owner and
     /// mode 0755, as every snapshot's. A crash leaves either the snapshot or a directory that the next opening clears.
+    ///
+    /// What may wait for the disk, moving the tree and syncing the directories, is done before the transaction, so that no `Commit` or
+    /// `Remove`, which containerd calls within its own transaction, waits for it.
     ///
     /// # Errors
     /// `NotFound` without such a parent, `InvalidArgument` if it is not committed; the staged tree is then untouched. After a failed commit
@@ -133,20 +67,34 @@ impl Store {
         if let Some(info) = self.find_committed(&request.snapshot_ref, request.parent.as_deref())? {
             return Ok(CommittedStaged::Existed { name: info.name });
         }
+        let owner = self.owner_over(parent)?;
         let name = backend_name(&request.namespace, parent, &reference);
-        let new = inner.layout.make_new_empty()?;
         let insertion = Insertion {
+            id: self.reserved_id()?,
+            reference: &reference,
             name: &name,
             parent,
-            labels: with_reference(request.labels, &reference),
+            labels: request.labels,
             usage: request.usage,
             format: request.format,
         };
-        let committed = inner.meta.write().and_then(|transaction| {
-            commit_in(inner, transaction, &new, &request.fs, insertion, &reference)
-        });
-        if !matches!(committed, Ok(CommittedStaged::Linked { .. })) {
-            inner.layout.discard(&new);
+        let id = insertion.id;
+        let place = inner.layout.upper(id);
+        let committed = move_in(&inner.layout, &request.fs, id, owner)
+            .and_then(|()| commit_in(inner, &request.fs, insertion));
+        let give_back = match &committed {
+            Ok(CommittedStaged::Linked { .. }) => false,
+            Ok(CommittedStaged::Existed { .. }) => true,
+            // A commit that reports an error may still have become durable, and a record must never be without its tree.
+            Err(_) => match inner.meta.read().and_then(|view| view.record(&name)) {
+                Ok(Some(record)) if record.id == id => return Ok(CommittedStaged::Linked { name }),
+                Ok(_) => true,
+                Err(_) => false,
+            },
+        };
+        if give_back && place.is_dir() {
+            layout::rename(&place, &request.fs)?;
+            inner.layout.discard(&inner.layout.snapshot(id));
             inner.deleter.nudge();
         }
         committed
@@ -167,68 +115,82 @@ impl Store {
         Ok(found.map(|(name, record)| record.into_info(name)))
     }
 
-    fn staging_path(&self, job: &str, layer: &str) -> Result<PathBuf> {
-        component(job)?;
-        component(layer)?;
-        Ok(self.inner.layout.staging().join(job).join(layer))
+    /// The owner that the root of a tree over `parent` has.
+    fn owner_over(&self, parent: &str) -> Result<Owner> {
+        let view = self.inner.meta.read()?;
+        let parents = catalog::parents_of_new(view.as_ref(), parent)
+            .map_err(|error| error.context("failed to create snapshot"))?;
+        match parents.first() {
+            Some(&parent) => layout::owner_of(&self.inner.layout.upper(parent)),
+            None => Ok(Owner { uid: 0, gid: 0 }),
+        }
+    }
+
+    /// An id that no other snapshot has or will have.
+    fn reserved_id(&self) -> Result<u64> {
+        let mut reserved = self
+            .inner
+            .reserved
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = reserved.next() {
+            return Ok(id);
+        }
+        let mut transaction = self.inner.meta.write()?;
+        let mut ids = catalog::reserve_ids(transaction.as_mut(), RESERVED_IDS)?;
+        transaction.commit()?;
+        let first = ids.next();
+        *reserved = ids;
+        first.ok_or_else(|| StoreError::metadata("reserve ids in")("no id was drawn"))
     }
 }
 
-fn commit_in(
-    inner: &Inner,
-    mut transaction: Box<dyn MetaWrite + '_>,
-    new: &Path,
-    staged: &Path,
-    insertion: Insertion<'_>,
-    reference: &str,
-) -> Result<CommittedStaged> {
-    if let Some((name, _)) =
-        catalog::find_by_reference(transaction.as_ref(), insertion.parent, reference)?
-    {
-        return Ok(CommittedStaged::Existed { name });
+/// Ids that were drawn and not used; those left at the end of the process are never used.
+#[derive(Debug)]
+pub(super) struct ReservedIds(Mutex<Range<u64>>);
+
+impl ReservedIds {
+    pub(super) fn none() -> Self {
+        Self(Mutex::new(0..0))
     }
-    let layout = &inner.layout;
-    let name = insertion.name.to_owned();
-    let (id, parents) = catalog::insert(transaction.as_mut(), insertion)
-        .map_err(|error| error.context("failed to create snapshot"))?;
-    let owner = match parents.first() {
-        Some(&parent) => layout::owner_of(&layout.upper(parent))?,
-        None => Owner { uid: 0, gid: 0 },
-    };
+}
+
+/// Moves the tree to the place of snapshot `id`, durably.
+fn move_in(layout: &Layout, staged: &Path, id: u64, owner: Owner) -> Result<()> {
     layout::give_to(staged, owner)?;
     layout::set_mode(staged, 0o755)?;
-    layout::rename(staged, &new.join("fs"))?;
-    let durable = layout
-        .put_in_place(new, id)
-        .and_then(|()| layout::sync_directory(&layout.snapshot(id)))
-        .and_then(|()| layout::sync_directory(&layout.snapshots()))
-        .and_then(|()| transaction.commit());
-    let Err(error) = durable else {
-        return Ok(CommittedStaged::Linked { name });
-    };
-    // A commit that reports an error may still have become durable, and a record must never be without its tree.
-    match inner.meta.read().and_then(|view| view.record(&name)) {
-        Ok(Some(_)) => Ok(CommittedStaged::Linked { name }),
-        Ok(None) => {
-            give_back(&[layout.upper(id), new.join("fs")], staged);
-            Err(error)
-        }
-        Err(_) => Err(error),
+    let new = layout.make_new_empty()?;
+    let moved = layout
+        .put_in_place(&new, id)
+        .and_then(|()| layout::rename(staged, &layout.upper(id)));
+    if moved.is_err() {
+        layout.discard(&new);
+        layout.discard(&layout.snapshot(id));
     }
+    moved?;
+    layout::sync_directory(&layout.snapshot(id))?;
+    layout::sync_directory(&layout.snapshots())
 }
 
-/// Puts the tree back where it was staged, from whichever of the places it had reached.
-fn give_back(places: &[PathBuf], staged: &Path) {
-    for place in places.iter().filter(|place| place.is_dir()) {
-        if let Err(error) = layout::rename(place, staged) {
-            tracing::warn!(%error, "failed to give a staged tree back after its commit failed; it will be unpacked again");
+fn commit_in(inner: &Inner, staged: &Path, insertion: Insertion<'_>) -> Result<CommittedStaged> {
+    let (id, name) = (insertion.id, insertion.name.to_owned());
+    let mut transaction = inner.meta.write()?;
+    let existing = catalog::insert(transaction.as_mut(), insertion)
+        .map_err(|error| error.context("failed to create snapshot"))?;
+    if existing.is_none()
+        && let Some(key) = key_of(&inner.layout, staged)
+    {
+        transaction.delete_staged(&key)?;
+    }
+    transaction.commit()?;
+    match existing {
+        Some(name) => Ok(CommittedStaged::Existed { name }),
+        None => {
+            tracing::debug!(name, id, "committed a staged tree");
+            Ok(CommittedStaged::Linked { name })
         }
     }
-}
-
-fn with_reference(mut labels: Labels, reference: &str) -> Labels {
-    labels.insert(REFERENCE_LABEL.to_owned(), reference.to_owned());
-    labels
 }
 
 /// `<namespace>/parapull.<hash of the parent>/<chain id>`: containerd's own names have a number in the middle, so they never meet.
@@ -240,12 +202,5 @@ fn backend_name(namespace: &str, parent: &str, reference: &str) -> String {
     format!("{namespace}/parapull.{parent}/{reference}")
 }
 
-fn component(name: &str) -> Result<()> {
-    let plain = !name.is_empty() && !matches!(name, "." | "..") && !name.contains(['/', '\0']);
-    match plain {
-        true => Ok(()),
-        false => Err(StoreError::InvalidArgument(format!(
-            "{name:?} cannot name a staging directory"
-        ))),
-    }
-}
+/// Drawn at once, so that not every layer costs a transaction more.
+const RESERVED_IDS: u64 = 16;

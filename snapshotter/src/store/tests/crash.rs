@@ -56,6 +56,14 @@ fn populated(root: &TempDir, meta: &MemoryMeta) -> Store {
     commit_empty(&store, "base", "");
     commit_empty(&store, "top", "base");
     store.prepare("a", "base", Labels::new()).unwrap();
+    // Draws ids in advance, so that the next commit of a staged tree is the one that inserts it.
+    store
+        .commit_staged(CommitStaged {
+            snapshot_ref: Digest::of(b"earlier"),
+            ..staged(&store, None)
+        })
+        .unwrap();
+    store.discard_job("job").unwrap();
     store
 }
 

@@ -328,3 +328,58 @@ fn a_read_does_not_wait_for_an_open_write() {
     assert_eq!(names, ["base"]);
     drop(transaction);
 }
+
+#[test]
+fn a_root_that_mount_options_cannot_carry_is_refused() {
+    let root = temporary_directory();
+    for name in ["a:b", "a,b", "a\\b"] {
+        let error = Store::open(root.path().join(name), &options()).unwrap_err();
+        assert!(
+            matches!(error, StoreError::InvalidArgument(_)),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn many_threads_leave_one_consistent_store() {
+    const THREADS: usize = 8;
+    const ROUNDS: usize = 12;
+    let root = temporary_directory();
+    let store = open(&root);
+    commit_empty(&store, "base", "");
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let store = store.clone();
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let name = format!("{thread}-{round}");
+                    commit_empty(&store, &name, "base");
+                    store
+                        .view(&format!("{name}-view"), &name, Labels::new())
+                        .unwrap();
+                    assert!(store.remove(&name).is_err(), "it has a child");
+                    store.remove(&format!("{name}-view")).unwrap();
+                    if round % 2 == 0 {
+                        store.remove(&name).unwrap();
+                    }
+                    // All contend for one key; exactly one creation in a row can succeed.
+                    if store.prepare("contended", "base", Labels::new()).is_ok() {
+                        store.remove("contended").unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let mut count = 0;
+    store
+        .walk(|_| {
+            count += 1;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(count, 1 + THREADS * ROUNDS / 2);
+    assert_eq!(snapshot_directories(&store).len(), count);
+    drop(store);
+    assert_eq!(*open(&root).recovery(), super::super::Recovery::default());
+}

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::super::staged::{CommitStaged, CommittedStaged};
-use super::super::{Format, Info, Kind, REFERENCE_LABEL, Store, StoreError, Usage};
+use super::super::{Format, Info, Kind, REFERENCE_LABEL, StagedLayer, Store, StoreError, Usage};
 use super::{commit_empty, labels, open, temporary_directory};
 use crate::digest::Digest;
 
@@ -225,4 +225,114 @@ fn staging_names_cannot_lead_elsewhere() {
         assert!(store.staging_directory("job", name).is_err(), "{name:?}");
         assert!(store.discard_job(name).is_err(), "{name:?}");
     }
+}
+
+#[test]
+fn a_kept_tree_survives_a_restart_until_it_is_used_or_discarded() {
+    let root = temporary_directory();
+    let store = open(&root);
+    let kept = |layer: &str| StagedLayer {
+        job: "job".to_owned(),
+        layer: layer.to_owned(),
+        diff_id: Digest::of(layer.as_bytes()),
+        bottom: true,
+        format: Format::Overlay,
+        usage: Usage {
+            bytes: 4096,
+            inodes: 2,
+        },
+    };
+    for layer in ["one", "two", "three", "four", "unfinished"] {
+        tree(&store, layer);
+    }
+    assert!(matches!(
+        store.keep_staged(&kept("five")),
+        Err(StoreError::NotFound(_))
+    ));
+    for layer in ["one", "two", "three", "four"] {
+        store.keep_staged(&kept(layer)).unwrap();
+    }
+    let lost = store.existing_staging_directory("job", "four").unwrap();
+    drop(store);
+    fs::remove_dir_all(lost.path()).unwrap();
+
+    let store = open(&root);
+    assert_eq!(
+        store.kept_staged().unwrap(),
+        [kept("one"), kept("three"), kept("two")]
+    );
+    assert!(
+        store
+            .existing_staging_directory("job", "unfinished")
+            .is_err()
+    );
+    let one = store.existing_staging_directory("job", "one").unwrap();
+    assert!(one.fs().join("one").is_file());
+    store
+        .commit_staged(request(&one.fs(), &Digest::of(b"chain"), None))
+        .unwrap();
+    assert_eq!(store.kept_staged().unwrap(), [kept("three"), kept("two")]);
+    store.discard_staged("job", "two").unwrap();
+    assert_eq!(store.kept_staged().unwrap(), [kept("three")]);
+    store.discard_job("job").unwrap();
+    assert_eq!(store.kept_staged().unwrap(), []);
+    drop(store);
+    assert_eq!(*open(&root).recovery(), super::super::Recovery::default());
+}
+
+#[test]
+fn a_label_that_was_taken_away_is_given_back() {
+    let root = temporary_directory();
+    let store = open(&root);
+    let chain = Digest::of(b"chain");
+    let trees = [tree(&store, "one"), tree(&store, "two")];
+    let CommittedStaged::Linked { name } = store
+        .commit_staged(request(&trees[0], &chain, None))
+        .unwrap()
+    else {
+        panic!("not linked");
+    };
+    store
+        .update(&name, &labels(&[("other", "x")]), &[])
+        .unwrap();
+    assert_eq!(store.find_committed(&chain, None).unwrap(), None);
+    let again = store
+        .commit_staged(request(&trees[1], &chain, None))
+        .unwrap();
+    assert_eq!(again, CommittedStaged::Existed { name: name.clone() });
+    assert!(trees[1].join("two").is_file(), "the tree was given back");
+    let info = store.find_committed(&chain, None).unwrap().unwrap();
+    assert_eq!((&info.name, info.labels["other"].as_str()), (&name, "x"));
+    assert_eq!(super::snapshot_directories(&store), ["1"]);
+}
+
+#[test]
+fn of_many_that_bring_one_layer_one_is_taken() {
+    let root = temporary_directory();
+    let store = open(&root);
+    let chain = Digest::of(b"chain");
+    let trees: Vec<PathBuf> = (0..8)
+        .map(|number| tree(&store, &number.to_string()))
+        .collect();
+    let results: Vec<CommittedStaged> = std::thread::scope(|scope| {
+        let threads: Vec<_> = trees
+            .iter()
+            .map(|tree| scope.spawn(|| store.commit_staged(request(tree, &chain, None)).unwrap()))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let linked = results
+        .iter()
+        .filter(|result| matches!(result, CommittedStaged::Linked { .. }));
+    assert_eq!(linked.count(), 1, "{results:?}");
+    assert_eq!(
+        trees.iter().filter(|tree| tree.is_dir()).count(),
+        7,
+        "the others have their trees"
+    );
+    assert_eq!(super::snapshot_directories(&store).len(), 1);
+    assert_eq!(all(&store).len(), 1);
 }

@@ -1,0 +1,146 @@
+//! `serve`: the daemon.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::runtimes::{Runtimes, cores, seed};
+use super::status;
+use crate::config::Config;
+use crate::driver::{Advice, Driver, Recorder, Settings};
+use crate::grpc::{BoundSocket, ContentClient, Routes, SnapshotsService, serve};
+use crate::image::Platform;
+use crate::registry::{Credentials, Options, Registry};
+use crate::remote::{ImageSource, Pulls, SharedPulls, SnapshotPlacement};
+use crate::store::{self, Store};
+
+/// Serve containerd's snapshots API on a unix socket.
+///
+/// In containerd's configuration (version 2):
+///
+///     [proxy_plugins.parapull]
+///       type = "snapshot"
+///       address = "/run/parapull/snapshotter.sock"
+///     [plugins."io.containerd.grpc.v1.cri".containerd]
+///       snapshotter = "parapull"
+///       disable_snapshot_annotations = false
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Serve {
+    /// Configuration file [default: /etc/parapull/config.toml, if it exists].
+    #[arg(long, value_name = "F")]
+    config: Option<PathBuf>,
+    /// Socket to listen on, unless systemd passes one.
+    #[arg(long, value_name = "ADDR", default_value = "unix:///run/parapull/snapshotter.sock")]
+    address: String,
+    /// Where snapshots and their metadata are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/parapull")]
+    root: PathBuf,
+    /// containerd's socket, for manifests and configurations.
+    #[arg(long, value_name = "SOCK", default_value = "/run/containerd/containerd.sock")]
+    containerd_address: PathBuf,
+    /// error, warn, info, debug or trace; or a filter such as info,parapull_snapshotter=debug.
+    #[arg(long, value_name = "L", default_value = "info", env = "PARAPULL_LOG_LEVEL")]
+    log_level: String,
+    /// Override a configuration key; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Serve {
+    /// Runs it until a signal ends it.
+    pub fn run(self) -> ExitCode {
+        match self.serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: serve: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn serve(self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log_level).context("read --log-level")?;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
+        let config = Config::load_with(self.config.as_deref(), &self.set)?;
+        for ignored in &config.ignored {
+            tracing::info!(key = %ignored.key, reason = %ignored.reason, "configuration key ignored");
+        }
+        let runtimes = Runtimes::new(cores())?;
+        let sockets = runtimes.sockets.handle().clone();
+        runtimes.control.block_on(self.run_daemon(config, sockets))
+    }
+
+    async fn run_daemon(self, config: Config, sockets: tokio::runtime::Handle) -> anyhow::Result<()> {
+        let store = Store::open(&self.root, &store::Options::default())?;
+        let socket = match BoundSocket::from_systemd()? {
+            Some(socket) => socket,
+            None => BoundSocket::bind(self.socket_path()?)?,
+        };
+        let seed = seed();
+        let engine = config.engine(cores(), seed)?;
+        tracing::info!(root = %self.root.display(), strategy = %config.strategy, seed, limits = ?engine.limits.raw(), "starting");
+        let trace = config.trace_dir.as_ref().map(|directory| directory.join(format!("{seed:016x}.jsonl")));
+        let (driver, task) = Driver::start(Settings {
+            config: engine,
+            placement: Arc::new(SnapshotPlacement::new(store.clone())?),
+            bounds: config.bounds(),
+            sockets,
+            recorder: trace.as_deref().map(Recorder::create).transpose()?,
+        });
+        let images = ImageSource {
+            content: ContentClient::new(&self.containerd_address),
+            registry: Registry::new(Options {
+                credentials: Credentials::from_environment(),
+                ..Options::default()
+            })?,
+            platform: Platform::host(),
+            advice: Advice {
+                timing: config.timing,
+                seed,
+            },
+        };
+        let pulls = SharedPulls(Pulls::new(driver.clone(), images, config.remote_pulls));
+        let service = SnapshotsService::new(store, Arc::new(pulls)).into_server();
+        let status = status::listen(&status::socket_of(self.socket_path()?), driver.clone())?;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let served = serve(socket, Routes::default().with(service), shutdown()?).await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        status.abort();
+        driver.shut_down().await;
+        drop(driver);
+        task.await.map_err(|error| anyhow!("the driver ended badly: {error}"))?;
+        served?;
+        Ok(())
+    }
+
+    fn socket_path(&self) -> anyhow::Result<&Path> {
+        let path = Path::new(self.address.strip_prefix("unix://").unwrap_or(&self.address));
+        if path.is_absolute() {
+            Ok(path)
+        } else {
+            Err(anyhow!("--address {:?} is not an absolute path or unix:// address", self.address))
+        }
+    }
+}
+
+/// Ends at SIGINT or SIGTERM.
+fn shutdown() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
+}
