@@ -33,11 +33,8 @@ use std::sync::Arc;
 pub use catalog::REFERENCE_LABEL;
 pub use directory::{Directory, DirectoryPlace, Found};
 pub use error::{Result, StoreError};
-<<<<<<< HEAD
 pub use placement::{Placement, PlacementError};
-=======
 pub use meta::StagedLayer;
->>>>>>> h-store
 pub use recovery::Recovery;
 pub use snapshot::{Field, Format, Info, Kind, Labels, Mount, Usage};
 pub use staged::{CommitStaged, CommittedStaged};

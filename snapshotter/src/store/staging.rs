@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::error::{Result, StoreError};
-use super::layout::{self, Layout};
+use super::layout::Layout;
 use super::meta::StagedLayer;
 
 /// A directory under `staging/`, `<job>/<layer>`.
@@ -24,7 +24,7 @@ impl StagingDirectory {
         &self.path
     }
 
-    /// Where the layer's tree is built; exists and is empty at first.
+    /// Where the layer's tree is built by whoever unpacks it.
     pub fn fs(&self) -> PathBuf {
         self.path.join("fs")
     }
@@ -40,14 +40,11 @@ impl Store {
             path: self.staging_path(job, layer)?,
         };
         self.discard_staged(job, layer)?;
-        for (path, mode) in [(staging.path.clone(), 0o700), (staging.fs(), 0o755)] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(StoreError::io("create directory", &path))?;
-            layout::set_mode(&path, mode)?;
-        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&staging.path)
+            .map_err(StoreError::io("create directory", &staging.path))?;
         Ok(staging)
     }
 

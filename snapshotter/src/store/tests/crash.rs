@@ -14,6 +14,7 @@ use crate::digest::Digest;
 
 fn staged(store: &Store, parent: Option<&str>) -> CommitStaged {
     let staging = store.staging_directory("job", "layer").unwrap();
+    fs::create_dir(staging.fs()).unwrap();
     fs::write(staging.fs().join("file"), b"content").unwrap();
     CommitStaged {
         snapshot_ref: Digest::of(b"chain"),

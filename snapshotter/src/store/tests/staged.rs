@@ -11,6 +11,7 @@ use crate::digest::Digest;
 
 fn tree(store: &Store, layer: &str) -> PathBuf {
     let staging = store.staging_directory("job", layer).unwrap();
+    fs::create_dir(staging.fs()).unwrap();
     fs::write(staging.fs().join(layer), b"content").unwrap();
     staging.fs()
 }
@@ -204,7 +205,7 @@ fn staged_trees_are_hidden_and_survive_cleanup() {
     assert!(tree.join("one").is_file());
     let renewed = store.staging_directory("job", "one").unwrap();
     assert_eq!(
-        fs::read_dir(renewed.fs()).unwrap().count(),
+        fs::read_dir(renewed.path()).unwrap().count(),
         0,
         "a new attempt begins empty"
     );
