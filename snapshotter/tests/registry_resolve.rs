@@ -1,5 +1,7 @@
 //! From a reference to an image: what is asked for, what is verified, and when a request is repeated.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod registry_support;
 
 use std::collections::HashMap;
@@ -85,7 +87,7 @@ async fn documents_that_are_not_what_their_digest_names_are_refused() {
     .parse()
     .unwrap();
     let wrong_header = Digest::of(b"something else").to_string();
-    let table: Vec<(&str, Reference, HashMap<String, Vec<u8>>)> = vec![
+    let table = [
         (
             "pinned manifest",
             pinned.clone(),
