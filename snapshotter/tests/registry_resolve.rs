@@ -177,7 +177,11 @@ async fn images_that_cannot_be_pulled_are_told_apart() {
     for (document, kind, message) in table {
         let (network, _) = amd64.published_under(&document);
         let error = resolve(&network, &app(), &NoRetry).await.unwrap_err();
-        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(
+            (error.kind(), error.host()),
+            (kind, Some("r.example")),
+            "{error}"
+        );
         assert!(error.to_string().contains(message), "{error}");
     }
 }

@@ -73,14 +73,6 @@ pub(super) async fn open(
         return Ok(opened);
     }
     let asked = exchange.get(&location, repository, &headers).await?;
-    let status = asked.answer.head.status;
-    if asked.left_origin && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let status = status.as_u16();
-        return Err(FetchError::new(
-            asked.location.origin.authority(),
-            Cause::RedirectDenied { status },
-        ));
-    }
     let target = asked.left_origin.then(|| asked.location.clone());
     let opened = judge(asked, blob, &read).await?;
     if let Some(target) = target {

@@ -295,7 +295,8 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Measured: 16 KiB costs a third more CPU per gigabyte, 64 KiB to 512 KiB are alike. Memory: this much per connection.
+/// Measured: 16 KiB costs a third more CPU per gigabyte, 64 KiB to 512 KiB are alike. The buffer
+/// grows by doubling until it has passed this limit, so a connection may hold twice as much.
 const READ_BUFFER_BYTES: usize = 256 << 10;
 const HEADER_BYTES_MAX: usize = 64 << 10;
 const DISCARDED_BYTES_MAX: u64 = 64 << 10;

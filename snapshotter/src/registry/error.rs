@@ -252,6 +252,15 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// The `host[:port]` that failed, if one was asked.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Fetch(error) => Some(error.host()),
+            Self::Image { host, .. } => Some(host),
+            Self::Certificates { .. } | Self::Tls(_) | Self::Setting(_) => None,
+        }
+    }
+
     /// The `kind` under which machine-readable output reports this failure.
     pub fn kind(&self) -> &'static str {
         match self {

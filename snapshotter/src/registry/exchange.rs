@@ -143,8 +143,17 @@ pub(super) fn request(
 impl Asked {
     /// Turns an answer nobody can use into an error.
     ///
-    /// Only the registry itself is quoted: stores quote the signed request back.
+    /// Only the registry itself is quoted: stores quote the signed request back. A refusal elsewhere concerns the signed
+    /// address and not the credentials.
     pub(super) async fn into_error(self, ranged: bool) -> FetchError {
+        let status = self.answer.head.status;
+        if self.left_origin && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let status = status.as_u16();
+            return FetchError::new(
+                self.location.origin.authority(),
+                Cause::RedirectDenied { status },
+            );
+        }
         let voice = match (self.left_origin, self.anonymous) {
             (true, _) => Voice::Silent,
             (false, true) => Voice::QuotedToNobody,

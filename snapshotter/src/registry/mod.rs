@@ -66,10 +66,10 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The longest wait for the head of an answer, and between pieces of a manifest, configuration or token: 30 s.
     pub first_byte_timeout: Duration,
-    /// How long a connection is kept without a request: 60 s, below the idle time of common load balancers.
+    /// How long a connection is kept without a request: 50 s, below the 60 s after which common load balancers close it.
     pub idle_timeout: Duration,
     /// The most idle connections kept per origin: 64. Connections in use are not limited here. Each costs one file
-    /// descriptor and up to 256 KiB.
+    /// descriptor and up to 512 KiB.
     pub idle_connections_per_origin_max: usize,
     /// The `User-Agent`.
     pub user_agent: String,
@@ -97,7 +97,7 @@ impl Default for Options {
             credentials: Credentials::default(),
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(50),
             idle_connections_per_origin_max: 64,
             user_agent: concat!("parapull/", env!("CARGO_PKG_VERSION")).to_owned(),
             dial: Arc::new(TcpDial),
