@@ -402,7 +402,7 @@ async fn works_over_tcp() {
         .await
         .unwrap();
     assert_eq!(image.manifest_bytes, content.manifest);
-    assert_eq!(client.host(&reference), address.to_string());
+    assert_eq!(client.sources(&reference).unwrap(), [address.to_string()]);
     bridge.abort();
 }
 
