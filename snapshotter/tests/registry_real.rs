@@ -13,7 +13,7 @@ use parapull_snapshotter::registry::{
 };
 use serde_json::{Value, json};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pulls_ranges_from_a_real_registry_with_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let Some(server) = Server::start(folder.path()) else {
@@ -49,14 +49,14 @@ async fn pulls_ranges_from_a_real_registry_with_a_password() {
         (Digest::of(&layer), layer.len() as u64)
     );
     let mut ranges = Vec::new();
-    for start in [0, 1_000_000, 2_000_000] {
+    for start in (0..layer.len() as u64).step_by(RANGE_BYTES) {
         let (client, reference, blob) = (client.clone(), reference.clone(), blob.clone());
         ranges.push(tokio::spawn(async move {
             fetch(
                 &client,
                 &reference,
                 &blob,
-                Read::Ranged(start..start + 1_000_000),
+                Read::Ranged(start..start + RANGE_BYTES as u64),
             )
             .await
         }));
@@ -210,5 +210,7 @@ impl Drop for Server {
     }
 }
 
+/// Thirty ranges at once.
+const RANGE_BYTES: usize = 100_000;
 /// bcrypt of `pass`.
 const PASS_HASH: &str = "$2b$05$Sc3xHIlY2dp9g4wytjN7bOUpcfx6Dnuku9bPsHjPocjGFLTmJVVBW";

@@ -343,6 +343,9 @@ fn token_service(registry: &Origin, realm: &str) -> Result<Location, Cause> {
 }
 
 fn secret_header(text: &str) -> Result<HeaderValue, Cause> {
+    if text.len() > AUTHORIZATION_BYTES_MAX {
+        return Err(Cause::Token("the credentials are too long for a header"));
+    }
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| Cause::Token("the credentials cannot stand in a header"))?;
     value.set_sensitive(true);
@@ -355,6 +358,8 @@ fn skew(lifetime: Duration) -> Duration {
 }
 
 const TOKEN_BYTES_MAX: u64 = 1 << 20;
+/// As much as is accepted of headers in the other direction.
+const AUTHORIZATION_BYTES_MAX: usize = 64 << 10;
 /// What a service means that does not say (distribution, "token").
 const LIFETIME_SECONDS_DEFAULT: u64 = 60;
 /// A day: nobody pulls longer with one token, and sums stay far from overflowing.
