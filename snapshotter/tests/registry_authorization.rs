@@ -1,5 +1,7 @@
 //! Demands for credentials: what is asked of whom, how often, and what is never shown to anybody.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod registry_support;
 
 use std::sync::Arc;

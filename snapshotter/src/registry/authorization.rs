@@ -29,6 +29,15 @@ pub(super) struct Authorizer {
     slots: Mutex<HashMap<(Origin, String), Arc<Slot>>>,
 }
 
+/// Where a demand comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) registry: &'a Origin,
+    pub(super) repository: &'a str,
+    /// Whether the host is the registry itself and no mirror.
+    pub(super) own: bool,
+}
+
 /// What to send as `Authorization`, and which fetch it came from.
 #[derive(Clone)]
 pub(super) struct Grant {
@@ -78,28 +87,16 @@ impl Authorizer {
     }
 
     /// The grant to send without being asked, renewed if it has expired; nothing before the first demand.
-    pub(super) async fn current(
-        &self,
-        registry: &Origin,
-        repository: &str,
-    ) -> Result<Option<Grant>, FetchError> {
-        let slot = self.slot(registry, repository);
+    pub(super) async fn current(&self, target: Target<'_>) -> Result<Option<Grant>, FetchError> {
+        let slot = self.slot(target);
         let flights_seen = slot.flights_ended.load(Ordering::Acquire);
         let mut state = slot.state.lock().await;
         let Some(challenge) = state.latest.clone() else {
             return Ok(None);
         };
-        self.grant(
-            &slot,
-            &mut state,
-            flights_seen,
-            registry,
-            repository,
-            challenge,
-            None,
-        )
-        .await
-        .map(Some)
+        self.grant(&slot, &mut state, flights_seen, target, challenge, None)
+            .await
+            .map(Some)
     }
 
     /// Answers a demand. `refused` is the generation of the grant that was sent and refused, if one was.
@@ -107,49 +104,35 @@ impl Authorizer {
     /// If somebody else has met the same demand since, theirs is the answer.
     pub(super) async fn answer(
         &self,
-        registry: &Origin,
-        repository: &str,
+        target: Target<'_>,
         challenge: Challenge,
         refused: Option<u64>,
     ) -> Result<Grant, FetchError> {
-        let slot = self.slot(registry, repository);
+        let slot = self.slot(target);
         let flights_seen = slot.flights_ended.load(Ordering::Acquire);
         let mut state = slot.state.lock().await;
-        self.grant(
-            &slot,
-            &mut state,
-            flights_seen,
-            registry,
-            repository,
-            challenge,
-            refused,
-        )
-        .await
+        self.grant(&slot, &mut state, flights_seen, target, challenge, refused)
+            .await
     }
 
-    fn slot(&self, registry: &Origin, repository: &str) -> Arc<Slot> {
+    fn slot(&self, target: Target<'_>) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= SLOTS_MAX {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(
             slots
-                .entry((registry.clone(), repository.to_owned()))
+                .entry((target.registry.clone(), target.repository.to_owned()))
                 .or_default(),
         )
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "two callers, and no value in here is a concept of its own"
-    )]
     async fn grant(
         &self,
         slot: &Slot,
         state: &mut State,
         flights_seen: u64,
-        registry: &Origin,
-        repository: &str,
+        target: Target<'_>,
         challenge: Challenge,
         refused: Option<u64>,
     ) -> Result<Grant, FetchError> {
@@ -167,7 +150,7 @@ impl Authorizer {
         {
             return Err(error.clone());
         }
-        let outcome = self.fetch(registry, repository, &challenge).await;
+        let outcome = self.fetch(target, &challenge).await;
         let flight = slot.flights_ended.fetch_add(1, Ordering::AcqRel) + 1;
         match outcome {
             Ok(met) => {
@@ -194,16 +177,16 @@ impl Authorizer {
         }
     }
 
-    async fn fetch(
-        &self,
-        registry: &Origin,
-        repository: &str,
-        challenge: &Challenge,
-    ) -> Result<Met, FetchError> {
+    async fn fetch(&self, target: Target<'_>, challenge: &Challenge) -> Result<Met, FetchError> {
+        let Target {
+            registry,
+            repository,
+            own,
+        } = target;
         let failed = |cause| FetchError::new(registry.authority(), cause);
         let login = self
             .credentials
-            .login(registry)
+            .login(registry, own)
             .await
             .map_err(|message| failed(Cause::Credentials(message)))?;
         match challenge {
@@ -360,6 +343,9 @@ fn token_service(registry: &Origin, realm: &str) -> Result<Location, Cause> {
 }
 
 fn secret_header(text: &str) -> Result<HeaderValue, Cause> {
+    if text.len() > AUTHORIZATION_BYTES_MAX {
+        return Err(Cause::Token("the credentials are too long for a header"));
+    }
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| Cause::Token("the credentials cannot stand in a header"))?;
     value.set_sensitive(true);
@@ -372,6 +358,8 @@ fn skew(lifetime: Duration) -> Duration {
 }
 
 const TOKEN_BYTES_MAX: u64 = 1 << 20;
+/// As much as is accepted of headers in the other direction.
+const AUTHORIZATION_BYTES_MAX: usize = 64 << 10;
 /// What a service means that does not say (distribution, "token").
 const LIFETIME_SECONDS_DEFAULT: u64 = 60;
 /// A day: nobody pulls longer with one token, and sums stay far from overflowing.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::body::Body;
 use super::error::{Cause, Class, FetchError};
 use super::exchange::{Asked, Exchange};
+use super::hosts::Source;
 use super::origin::{Location, Origin};
 use crate::digest::Digest;
 use crate::image::Descriptor;
@@ -54,33 +55,27 @@ struct Key {
 pub(super) async fn open(
     exchange: &Exchange,
     redirects: &Redirects,
-    registry: Origin,
+    source: &Source,
     repository: &str,
     blob: &Descriptor,
     read: Read,
 ) -> Result<Opened, FetchError> {
-    let failed = |cause| FetchError::new(registry.authority(), cause);
+    let failed = |cause| FetchError::new(source.origin.authority(), cause);
     let headers = headers(&read, blob).map_err(failed)?;
-    let path = format!("/v2/{repository}/blobs/{}", blob.digest);
-    let location = Location::new(registry.clone(), &path)
+    let location = source
+        .location(repository, "blobs", &blob.digest.to_string())
         .ok_or_else(|| failed(Cause::Request("the blob's name cannot stand in an address")))?;
     let key = Key {
-        registry,
+        registry: source.origin.clone(),
         repository: repository.to_owned(),
         digest: blob.digest,
     };
     if let Some(opened) = open_redirected(exchange, redirects, &key, blob, &read, &headers).await? {
         return Ok(opened);
     }
-    let asked = exchange.get(&location, repository, &headers).await?;
-    let status = asked.answer.head.status;
-    if asked.left_origin && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let status = status.as_u16();
-        return Err(FetchError::new(
-            asked.location.origin.authority(),
-            Cause::RedirectDenied { status },
-        ));
-    }
+    let asked = exchange
+        .get(&location, source.target(repository), &headers)
+        .await?;
     let target = asked.left_origin.then(|| asked.location.clone());
     let opened = judge(asked, blob, &read).await?;
     if let Some(target) = target {

@@ -7,9 +7,9 @@ use super::error::{Cause, FetchError};
 
 /// The body of an answer, of a length known beforehand.
 ///
-/// It is pull based: a reader that does not ask for more stops the socket, and at most the connection's read buffer
-/// (256 KiB) is held meanwhile. Dropping it before its end closes the connection; reading it until `None` keeps the
-/// connection for the next request. How long a read may take is the reader's business.
+/// It is pull based: a reader that does not ask for more stops the socket, and at most two read buffers (512 KiB) are held
+/// meanwhile; no piece is larger than that. Dropping it before its end closes the connection; reading it until `None` keeps
+/// the connection for the next request. How long a read may take is the reader's business.
 pub struct Body {
     raw: RawBody,
     host: String,

@@ -55,6 +55,8 @@ pub(super) struct RawBody {
 struct Shared {
     dial: Arc<dyn Dial>,
     tls: TlsConnector,
+    /// Hosts with certificates of their own.
+    trusted: Mutex<HashMap<Origin, TlsConnector>>,
     limits: Limits,
     idle: Mutex<HashMap<Origin, Vec<Idle>>>,
 }
@@ -76,10 +78,38 @@ impl Connections {
             shared: Arc::new(Shared {
                 dial,
                 tls,
+                trusted: Mutex::new(HashMap::new()),
                 limits,
                 idle: Mutex::new(HashMap::new()),
             }),
         }
+    }
+
+    /// Connects to one origin with a connector of its own from then on.
+    pub(super) fn trust(&self, origin: Origin, tls: TlsConnector) {
+        self.shared
+            .trusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(origin, tls);
+    }
+
+    /// Whether an origin has a connector of its own.
+    pub(super) fn is_trusted(&self, origin: &Origin) -> bool {
+        self.shared
+            .trusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(origin)
+    }
+
+    fn connector(&self, origin: &Origin) -> TlsConnector {
+        let trusted = self
+            .shared
+            .trusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        trusted.get(origin).unwrap_or(&self.shared.tls).clone()
     }
 
     /// The longest wait for the first byte of an answer, and for each further piece of a small document.
@@ -146,8 +176,7 @@ impl Connections {
                 let name = ServerName::try_from(origin.host.clone())
                     .map_err(|_| Cause::Request("the host name cannot stand in a certificate"))?;
                 let tls = self
-                    .shared
-                    .tls
+                    .connector(origin)
                     .connect(name, plain)
                     .await
                     .map_err(|error| Cause::Tls(Arc::new(error)))?;
@@ -295,7 +324,8 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Measured: 16 KiB costs a third more CPU per gigabyte, 64 KiB to 512 KiB are alike. Memory: this much per connection.
+/// Measured: 16 KiB costs a third more CPU per gigabyte, 64 KiB to 512 KiB are alike. The buffer
+/// grows by doubling until it has passed this limit, so a connection may hold twice as much.
 const READ_BUFFER_BYTES: usize = 256 << 10;
 const HEADER_BYTES_MAX: usize = 64 << 10;
 const DISCARDED_BYTES_MAX: u64 = 64 << 10;

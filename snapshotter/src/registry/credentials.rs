@@ -21,7 +21,7 @@ pub enum Credentials {
     /// Nobody in particular.
     #[default]
     Anonymous,
-    /// One user, at every registry this client talks to.
+    /// One user, at the registry an image is named after; its mirrors are asked by nobody in particular.
     User {
         /// The user name.
         name: String,
@@ -80,10 +80,15 @@ impl Credentials {
         })
     }
 
-    /// The login for one registry; the error says which file or helper failed, without its content.
-    pub(super) async fn login(&self, registry: &Origin) -> Result<Option<Login>, String> {
+    /// The login for one host; `own` is whether it is the registry itself and no mirror. The error says which file or helper failed, without its content.
+    pub(super) async fn login(
+        &self,
+        registry: &Origin,
+        own: bool,
+    ) -> Result<Option<Login>, String> {
         match self {
             Self::Anonymous => Ok(None),
+            Self::User { .. } if !own => Ok(None),
             Self::User { name, password } => Ok(Some(Login::Password {
                 name: name.clone(),
                 password: password.clone(),

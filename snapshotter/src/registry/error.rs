@@ -145,6 +145,9 @@ pub enum Cause {
     /// The document is not what its digest names, or no image.
     #[error(transparent)]
     Content(ImageError),
+    /// The file that says who may serve an image cannot be used.
+    #[error("{0}")]
+    Hosts(String),
     /// The request itself makes no sense.
     #[error("{0}")]
     Request(&'static str),
@@ -202,7 +205,7 @@ impl FetchError {
                 | Cause::DocumentStalled(_)
                 | Cause::Connection(_)
                 | Cause::BodyTooShort { .. } => "network",
-                Cause::Request(_) => "config",
+                Cause::Request(_) | Cause::Hosts(_) => "config",
                 _ => "registry",
             },
         }
@@ -252,6 +255,15 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// The `host[:port]` that failed, if one was asked.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Fetch(error) => Some(error.host()),
+            Self::Image { host, .. } => Some(host),
+            Self::Certificates { .. } | Self::Tls(_) | Self::Setting(_) => None,
+        }
+    }
+
     /// The `kind` under which machine-readable output reports this failure.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -284,6 +296,7 @@ fn classify(cause: &Cause) -> Class {
         | Cause::ContentEncoding(_)
         | Cause::Redirect(_)
         | Cause::Token(_)
+        | Cause::Hosts(_)
         | Cause::Request(_) => Class::Fatal,
     }
 }

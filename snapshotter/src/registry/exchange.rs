@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
 
-use super::authorization::{Authorizer, Grant};
+use super::authorization::{Authorizer, Grant, Target};
 use super::challenge::Challenge;
 use super::connections::{Answer, Connections};
 use super::error::{Cause, FetchError};
@@ -41,11 +41,10 @@ impl Exchange {
     pub(super) async fn get(
         &self,
         location: &Location,
-        repository: &str,
+        target: Target<'_>,
         headers: &HeaderMap,
     ) -> Result<Asked, FetchError> {
-        let registry = &location.origin;
-        let grant = self.authorizer.current(registry, repository).await?;
+        let grant = self.authorizer.current(target).await?;
         let asked = self
             .follow(location.clone(), grant.as_ref(), false, headers)
             .await?;
@@ -60,10 +59,7 @@ impl Exchange {
         };
         asked.answer.body.discard().await;
         let refused = grant.map(|grant| grant.generation);
-        let grant = self
-            .authorizer
-            .answer(registry, repository, challenge, refused)
-            .await?;
+        let grant = self.authorizer.answer(target, challenge, refused).await?;
         self.follow(location.clone(), Some(&grant), false, headers)
             .await
     }
@@ -143,8 +139,17 @@ pub(super) fn request(
 impl Asked {
     /// Turns an answer nobody can use into an error.
     ///
-    /// Only the registry itself is quoted: stores quote the signed request back.
+    /// Only the registry itself is quoted: stores quote the signed request back. A refusal elsewhere concerns the signed
+    /// address and not the credentials.
     pub(super) async fn into_error(self, ranged: bool) -> FetchError {
+        let status = self.answer.head.status;
+        if self.left_origin && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let status = status.as_u16();
+            return FetchError::new(
+                self.location.origin.authority(),
+                Cause::RedirectDenied { status },
+            );
+        }
         let voice = match (self.left_origin, self.anonymous) {
             (true, _) => Voice::Silent,
             (false, true) => Voice::QuotedToNobody,

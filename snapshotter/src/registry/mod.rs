@@ -18,6 +18,7 @@ mod dial;
 mod docker_config;
 mod error;
 mod exchange;
+mod hosts;
 mod origin;
 mod resolve;
 mod tls;
@@ -39,7 +40,7 @@ use crate::image::{Descriptor, Image, Platform, Reference};
 use authorization::Authorizer;
 use connections::{Connections, Limits};
 use exchange::Exchange;
-use origin::{Origin, Scheme};
+use hosts::{Hosts, Source};
 
 /// When a registry is spoken to without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,16 +61,18 @@ pub struct Options {
     pub plain_http: PlainHttp,
     /// A PEM file of certificates to trust beside the system's (or those of `SSL_CERT_FILE`).
     pub ca: Option<PathBuf>,
+    /// A folder of containerd's form (`certs.d`, with `<host>/hosts.toml`) that names mirrors and their certificates.
+    pub hosts_dir: Option<PathBuf>,
     /// Who the client is.
     pub credentials: Credentials,
     /// The longest time until a connection stands, name resolution and TLS included: 10 s.
     pub connect_timeout: Duration,
     /// The longest wait for the head of an answer, and between pieces of a manifest, configuration or token: 30 s.
     pub first_byte_timeout: Duration,
-    /// How long a connection is kept without a request: 60 s, below the idle time of common load balancers.
+    /// How long a connection is kept without a request: 50 s, below the 60 s after which common load balancers close it.
     pub idle_timeout: Duration,
     /// The most idle connections kept per origin: 64. Connections in use are not limited here. Each costs one file
-    /// descriptor and up to 256 KiB.
+    /// descriptor and up to 512 KiB.
     pub idle_connections_per_origin_max: usize,
     /// The `User-Agent`.
     pub user_agent: String,
@@ -86,7 +89,13 @@ pub struct Registry {
 struct Inner {
     exchange: Exchange,
     redirects: blobs::Redirects,
-    plain_http: PlainHttp,
+    places: Arc<Places>,
+}
+
+/// Who serves what and who is trusted; the same for all identities.
+struct Places {
+    hosts: Hosts,
+    ca: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -94,10 +103,11 @@ impl Default for Options {
         Self {
             plain_http: PlainHttp::default(),
             ca: None,
+            hosts_dir: None,
             credentials: Credentials::default(),
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(50),
             idle_connections_per_origin_max: 64,
             user_agent: concat!("parapull/", env!("CARGO_PKG_VERSION")).to_owned(),
             dial: Arc::new(TcpDial),
@@ -117,14 +127,18 @@ impl Registry {
             idle: options.idle_timeout,
             idle_per_origin_max: options.idle_connections_per_origin_max,
         };
-        let connector = tls::connector(options.ca.as_deref())?;
+        let connector = tls::connector(options.ca.as_slice())?;
         let user_agent = HeaderValue::try_from(options.user_agent)
             .map_err(|_| RegistryError::Setting("the user agent cannot stand in a header"))?;
         let connections = Connections::new(options.dial, connector, limits);
+        let places = Arc::new(Places {
+            hosts: Hosts::new(options.hosts_dir, options.plain_http),
+            ca: options.ca,
+        });
         Ok(Self::with_parts(
             connections,
             user_agent,
-            options.plain_http,
+            places,
             options.credentials,
         ))
     }
@@ -133,17 +147,19 @@ impl Registry {
     #[must_use]
     pub fn with_credentials(&self, credentials: Credentials) -> Self {
         let exchange = &self.inner.exchange;
+        let places = Arc::clone(&self.inner.places);
         Self::with_parts(
             exchange.connections.clone(),
             exchange.user_agent.clone(),
-            self.inner.plain_http,
+            places,
             credentials,
         )
     }
 
     /// Finds the image of a platform and verifies its manifest and configuration.
     ///
-    /// Requests that fail are repeated as `retry` advises.
+    /// Every source is asked in its order; when all have failed, they are asked again as `retry` advises, given what the
+    /// registry itself said.
     ///
     /// # Errors
     /// The last failure of a request, or what is wrong with the image.
@@ -158,7 +174,7 @@ impl Registry {
 
     /// Asks for a blob of the reference's repository, or for a range of one, and waits for the head of the answer.
     ///
-    /// `source` numbers the hosts that may serve it; 0 is the first. The digest is for the reader to verify.
+    /// `source` is an index into [`Registry::sources`]. The digest is for the reader to verify.
     ///
     /// # Errors
     /// Nothing usable came; see [`Class`] for what that calls for. A server that ignores the range is no error: the answer
@@ -170,11 +186,20 @@ impl Registry {
         blob: &Descriptor,
         read: Read,
     ) -> Result<Opened, FetchError> {
-        let origin = self.origin(reference, source)?;
+        let Inner {
+            exchange,
+            redirects,
+            ..
+        } = &*self.inner;
+        let sources = self.known_sources(reference)?;
+        let Some(source) = sources.get(source) else {
+            let cause = Cause::Request("there is no such source for this image");
+            return Err(FetchError::new(reference.traffic_host(), cause));
+        };
         blobs::open(
-            &self.inner.exchange,
-            &self.inner.redirects,
-            origin,
+            exchange,
+            redirects,
+            source,
             reference.repository(),
             blob,
             read,
@@ -182,23 +207,24 @@ impl Registry {
         .await
     }
 
-    /// How many hosts may serve the reference's blobs; at least one.
-    pub fn sources(&self, _reference: &Reference) -> usize {
-        FIRST_SOURCE + 1
-    }
-
-    /// The `host[:port]` that is asked first for a reference, as messages show it.
-    pub fn host(&self, reference: &Reference) -> String {
-        match self.origin(reference, FIRST_SOURCE) {
-            Ok(origin) => origin.authority(),
-            Err(_) => reference.traffic_host().to_owned(),
-        }
+    /// The `host[:port]`s that may serve a reference's blobs, mirrors first and the registry itself last; at least one.
+    ///
+    /// A registry's `hosts.toml` is read when it is first needed, and not again.
+    ///
+    /// # Errors
+    /// The `hosts.toml` or a certificate it names cannot be used.
+    pub fn sources(&self, reference: &Reference) -> Result<Vec<String>, FetchError> {
+        let sources = self.known_sources(reference)?;
+        Ok(sources
+            .iter()
+            .map(|source| source.origin.authority())
+            .collect())
     }
 
     fn with_parts(
         connections: Connections,
         user_agent: HeaderValue,
-        plain_http: PlainHttp,
+        places: Arc<Places>,
         credentials: Credentials,
     ) -> Self {
         let authorizer = Authorizer::new(connections.clone(), credentials, user_agent.clone());
@@ -210,42 +236,35 @@ impl Registry {
                     user_agent,
                 },
                 redirects: blobs::Redirects::default(),
-                plain_http,
+                places,
             }),
         }
     }
 
-    fn origin(&self, reference: &Reference, source: usize) -> Result<Origin, FetchError> {
-        let host = reference.traffic_host();
-        let failed = |message| FetchError::new(host, Cause::Request(message));
-        if source >= self.sources(reference) {
-            return Err(failed("there is no such source for this image"));
+    /// The sources, with connections prepared for those that have certificates of their own.
+    fn known_sources(&self, reference: &Reference) -> Result<Arc<[Source]>, FetchError> {
+        let Places { hosts, ca } = &*self.inner.places;
+        let connections = &self.inner.exchange.connections;
+        let sources = hosts.sources(reference)?;
+        for source in sources
+            .iter()
+            .filter(|source| !source.certificates.is_empty())
+        {
+            if !connections.is_trusted(&source.origin) {
+                let files: Vec<_> = ca.iter().chain(&source.certificates).cloned().collect();
+                let connector = tls::connector(&files).map_err(|error| {
+                    let cause = Cause::Hosts(error.to_string());
+                    FetchError::new(source.origin.authority(), cause)
+                })?;
+                connections.trust(source.origin.clone(), connector);
+            }
         }
-        let parse = |scheme| {
-            Origin::parse(scheme, host)
-                .ok_or_else(|| failed("the registry's name is not a host name"))
-        };
-        let secure = parse(Scheme::Https)?;
-        let plain = match self.inner.plain_http {
-            PlainHttp::Never => false,
-            PlainHttp::Loopback => secure.is_loopback(),
-            PlainHttp::Always => true,
-        };
-        if plain {
-            parse(Scheme::Http)
-        } else {
-            Ok(secure)
-        }
+        Ok(sources)
     }
 }
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry")
-            .field("plain_http", &self.inner.plain_http)
-            .finish_non_exhaustive()
+        f.debug_struct("Registry").finish_non_exhaustive()
     }
 }
-
-/// The source that is asked for manifests and configurations.
-const FIRST_SOURCE: usize = 0;

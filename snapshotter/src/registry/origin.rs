@@ -227,6 +227,8 @@ fn without_fragment(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -301,6 +303,23 @@ mod tests {
                 expected,
                 "{host}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_locations_never_panic_and_never_show_their_query(
+            text in "(https?|//|:|/|\\?|#|@|\\[|\\]|::1|[a-z0-9.]{1,5}|é| ){0,12}",
+            query in "[A-Z]{8}",
+        ) {
+            let base = Location::parse("https://r.example/v2/").unwrap();
+            if let Some(location) = base.join(&text) {
+                prop_assert!(location.path.as_str().starts_with('/'));
+            }
+            if let Some(location) = base.join(&format!("{text}?{query}")) {
+                let shown = format!("{location} {location:?}");
+                prop_assert!(!shown.contains(&query));
+            }
         }
     }
 }

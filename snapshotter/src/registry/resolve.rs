@@ -9,14 +9,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::Registry;
 use super::blobs::{Opened, Read};
 use super::error::{Cause, FetchError, RegistryError};
-use super::origin::{Location, Origin};
-use super::{FIRST_SOURCE, Registry};
+use super::hosts::Source;
 use crate::digest::Digest;
 use crate::image::{
-    CONFIG_BYTES_MAX, Descriptor, Document, Image, ImageError, MANIFEST_BYTES_MAX, Manifest,
-    MediaKind, Platform, Reference,
+    Descriptor, Document, Image, ImageError, MANIFEST_BYTES_MAX, MediaKind, Platform, Reference,
 };
 
 /// Decides about repetitions of the small requests that come before the layers.
@@ -40,6 +39,15 @@ struct Fetched {
     bytes: Bytes,
     digest: Digest,
     content_type: Option<String>,
+    host: String,
+}
+
+/// Which document is wanted.
+struct Wanted {
+    /// The tag or digest.
+    name: String,
+    digest: Option<Digest>,
+    size: Option<u64>,
 }
 
 pub(super) async fn resolve(
@@ -48,166 +56,191 @@ pub(super) async fn resolve(
     platform: &Platform,
     retry: &dyn RetryAdvice,
 ) -> Result<Image, RegistryError> {
-    let origin = registry.origin(reference, FIRST_SOURCE)?;
-    let bad_image = |source| RegistryError::Image {
-        host: origin.authority(),
-        source,
+    let sources = registry.known_sources(reference)?;
+    let client = Client {
+        registry,
+        reference,
+        sources: &sources,
+        retry,
     };
-    let target = reference.target();
-    let mut fetched = persist(retry, || {
-        fetch_manifest(
-            registry,
-            &origin,
-            reference,
-            &target,
-            reference.digest(),
-            None,
-        )
-    })
-    .await?;
+    let mut wanted = Wanted {
+        name: reference.target(),
+        digest: reference.digest(),
+        size: None,
+    };
+    let mut host = String::new();
     for _ in 0..=INDEX_DEPTH_MAX {
+        let fetched = client.manifest(&wanted).await?;
+        host.clone_from(&fetched.host);
+        let bad_image = |source| RegistryError::Image {
+            host: host.clone(),
+            source,
+        };
         match Document::parse(&fetched.bytes, fetched.content_type.as_deref()).map_err(bad_image)? {
             Document::Manifest(manifest) => {
-                let config =
-                    fetch_configuration(registry, &origin, reference, &manifest, retry).await?;
-                return Image::assemble(
+                let config = client.configuration(&manifest.config).await?;
+                let image = Image::assemble(
                     reference.clone(),
                     fetched.digest,
                     fetched.bytes,
                     &config,
                     platform,
-                )
-                .map_err(bad_image);
+                );
+                return image.map_err(bad_image);
             }
             Document::Index(index) => {
                 let chosen = index.choose(platform).map_err(bad_image)?;
-                let target = chosen.digest.to_string();
-                fetched = persist(retry, || {
-                    fetch_manifest(
-                        registry,
-                        &origin,
-                        reference,
-                        &target,
-                        Some(chosen.digest),
-                        Some(chosen.size),
-                    )
-                })
-                .await?;
+                wanted = Wanted {
+                    name: chosen.digest.to_string(),
+                    digest: Some(chosen.digest),
+                    size: Some(chosen.size),
+                };
             }
         }
     }
-    Err(bad_image(ImageError::TooDeep {
+    let source = ImageError::TooDeep {
         depth_max: INDEX_DEPTH_MAX,
-    }))
+    };
+    Err(RegistryError::Image { host, source })
 }
 
-/// Repeats a step for as long as the advice is to.
-async fn persist<T, F>(
-    retry: &dyn RetryAdvice,
-    mut step: impl FnMut() -> F,
-) -> Result<T, FetchError>
-where
-    F: Future<Output = Result<T, FetchError>>,
-{
-    let mut attempt = 1;
-    loop {
-        match step().await {
-            Ok(value) => return Ok(value),
-            Err(error) => match retry.after(attempt, &error) {
-                Some(wait) => {
-                    tracing::debug!(%error, attempt, wait_ms = wait.as_millis(), "asking the registry again");
-                    tokio::time::sleep(wait).await;
-                    attempt = attempt.saturating_add(1);
+/// What the steps of resolving one reference share.
+struct Client<'a> {
+    registry: &'a Registry,
+    reference: &'a Reference,
+    sources: &'a [Source],
+    retry: &'a dyn RetryAdvice,
+}
+
+impl Client<'_> {
+    async fn manifest(&self, wanted: &Wanted) -> Result<Fetched, FetchError> {
+        // What a digest names, anybody may serve; what a tag names, only those whose word counts.
+        let may_serve = |index: &usize| wanted.digest.is_some() || self.sources[*index].resolves;
+        let indices: Vec<_> = (0..self.sources.len()).filter(may_serve).collect();
+        self.persist(&indices, |index| {
+            self.manifest_from(&self.sources[index], wanted)
+        })
+        .await
+    }
+
+    async fn configuration(&self, config: &Descriptor) -> Result<Vec<u8>, FetchError> {
+        let indices: Vec<_> = (0..self.sources.len()).collect();
+        self.persist(&indices, |index| self.configuration_from(index, config))
+            .await
+    }
+
+    /// Asks one source after the other, and all of them again for as long as the advice is to.
+    async fn persist<T, F>(
+        &self,
+        indices: &[usize],
+        mut ask: impl FnMut(usize) -> F,
+    ) -> Result<T, FetchError>
+    where
+        F: Future<Output = Result<T, FetchError>>,
+    {
+        let mut attempt = 1;
+        loop {
+            let mut outcome = Err(self.nobody());
+            for index in indices {
+                outcome = ask(*index).await;
+                match &outcome {
+                    Ok(_) => break,
+                    Err(error) => tracing::debug!(%error, attempt, "a source failed"),
                 }
-                None => return Err(error),
-            },
+            }
+            let error = match outcome {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let Some(wait) = self.retry.after(attempt, &error) else {
+                return Err(error);
+            };
+            tokio::time::sleep(wait).await;
+            attempt = attempt.saturating_add(1);
         }
     }
-}
 
-async fn fetch_manifest(
-    registry: &Registry,
-    origin: &Origin,
-    reference: &Reference,
-    target: &str,
-    digest: Option<Digest>,
-    size: Option<u64>,
-) -> Result<Fetched, FetchError> {
-    let failed = |cause| FetchError::new(origin.authority(), cause);
-    let path = format!("/v2/{}/manifests/{target}", reference.repository());
-    let location = Location::new(origin.clone(), &path)
-        .ok_or_else(|| failed(Cause::Request("the reference cannot stand in an address")))?;
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static(MediaKind::ACCEPT));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let mut asked = registry
-        .inner
-        .exchange
-        .get(&location, reference.repository(), &headers)
-        .await?;
-    if asked.answer.head.status != StatusCode::OK {
-        return Err(asked.into_error(false).await);
+    async fn manifest_from(&self, source: &Source, wanted: &Wanted) -> Result<Fetched, FetchError> {
+        let host = source.origin.authority();
+        let failed = |cause| FetchError::new(host.clone(), cause);
+        let repository = self.reference.repository();
+        let location = source
+            .location(repository, "manifests", &wanted.name)
+            .ok_or_else(|| failed(Cause::Request("the reference cannot stand in an address")))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(MediaKind::ACCEPT));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut asked = self
+            .registry
+            .inner
+            .exchange
+            .get(&location, source.target(repository), &headers)
+            .await?;
+        if asked.answer.head.status != StatusCode::OK {
+            return Err(asked.into_error(false).await);
+        }
+        let bytes = asked
+            .answer
+            .body
+            .collect("manifest", MANIFEST_BYTES_MAX)
+            .await
+            .map_err(failed)?;
+        let headers = &asked.answer.head.headers;
+        // By tag, the registry's own word is all there is to check against.
+        let said = || header(headers, &CONTENT_DIGEST).and_then(|text| text.parse().ok());
+        let expected = Descriptor {
+            media_type: String::new(),
+            digest: wanted
+                .digest
+                .or_else(said)
+                .unwrap_or_else(|| Digest::of(&bytes)),
+            size: wanted.size.unwrap_or(bytes.len() as u64),
+            annotations: Default::default(),
+        };
+        expected
+            .verify("manifest", &bytes)
+            .map_err(|error| failed(Cause::Content(error)))?;
+        Ok(Fetched {
+            digest: expected.digest,
+            content_type: header(headers, &CONTENT_TYPE).map(str::to_owned),
+            bytes,
+            host,
+        })
     }
-    let bytes = asked
-        .answer
-        .body
-        .collect("manifest", MANIFEST_BYTES_MAX)
-        .await
-        .map_err(failed)?;
-    let headers = &asked.answer.head.headers;
-    // By tag, the registry's own word is all there is to check against.
-    let digest =
-        digest.or_else(|| header(headers, &CONTENT_DIGEST).and_then(|text| text.parse().ok()));
-    let expected = Descriptor {
-        media_type: String::new(),
-        digest: digest.unwrap_or_else(|| Digest::of(&bytes)),
-        size: size.unwrap_or(bytes.len() as u64),
-        annotations: Default::default(),
-    };
-    expected
-        .verify("manifest", &bytes)
-        .map_err(|error| failed(Cause::Content(error)))?;
-    Ok(Fetched {
-        digest: expected.digest,
-        content_type: header(headers, &CONTENT_TYPE).map(str::to_owned),
-        bytes,
-    })
-}
 
-async fn fetch_configuration(
-    registry: &Registry,
-    origin: &Origin,
-    reference: &Reference,
-    manifest: &Manifest,
-    retry: &dyn RetryAdvice,
-) -> Result<Vec<u8>, FetchError> {
-    persist(retry, || async {
-        let opened = registry
-            .open(reference, FIRST_SOURCE, &manifest.config, Read::Whole)
+    async fn configuration_from(
+        &self,
+        source: usize,
+        config: &Descriptor,
+    ) -> Result<Vec<u8>, FetchError> {
+        let opened = self
+            .registry
+            .open(self.reference, source, config, Read::Whole)
             .await?;
         let (Opened::Whole(mut body) | Opened::Ranged(mut body)) = opened;
-        let failed = |cause| FetchError::new(origin.authority(), cause);
-        let stall = registry.inner.exchange.connections.first_byte();
-        let mut config = Vec::new();
+        let host = self.sources[source].origin.authority();
+        let failed = |cause| FetchError::new(host.clone(), cause);
+        let stall = self.registry.inner.exchange.connections.first_byte();
+        let mut bytes = Vec::new();
+        // The body ends after `config.size` bytes, which the manifest's parser has bounded.
         while let Some(piece) = tokio::time::timeout(stall, body.next())
             .await
             .map_err(|_| failed(Cause::DocumentStalled(stall)))??
         {
-            config.extend_from_slice(&piece);
-            if config.len() as u64 > CONFIG_BYTES_MAX {
-                return Err(failed(Cause::DocumentTooLarge {
-                    what: "configuration",
-                    bytes_max: CONFIG_BYTES_MAX,
-                }));
-            }
+            bytes.extend_from_slice(&piece);
         }
-        manifest
-            .config
-            .verify("configuration", &config)
+        config
+            .verify("configuration", &bytes)
             .map_err(|error| failed(Cause::Content(error)))?;
-        Ok(config)
-    })
-    .await
+        Ok(bytes)
+    }
+
+    fn nobody(&self) -> FetchError {
+        FetchError::new(
+            self.reference.traffic_host(),
+            Cause::Request("no source may resolve tags"),
+        )
+    }
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -1,6 +1,6 @@
-//! Whom the client trusts: the system's roots (or those of `SSL_CERT_FILE`), and one more file of certificates.
+//! Whom the client trusts: the system's roots (or those of `SSL_CERT_FILE`), and further files of certificates.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
@@ -10,18 +10,18 @@ use tokio_rustls::TlsConnector;
 
 use super::error::RegistryError;
 
-/// Makes the connector for all https origins.
+/// Makes a connector for https origins.
 ///
 /// Only HTTP/1.1 is offered: registries limit per connection, so parallel ranges want connections and not streams.
 /// System certificates that cannot be read are left out; a file that was named must be readable.
-pub(super) fn connector(ca: Option<&Path>) -> Result<TlsConnector, RegistryError> {
+pub(super) fn connector(files: &[PathBuf]) -> Result<TlsConnector, RegistryError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
         tracing::debug!(%error, "some of the system's certificates cannot be read");
     }
     roots.add_parsable_certificates(native.certs);
-    if let Some(path) = ca {
+    for path in files {
         add_file(&mut roots, path)?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -3,6 +3,11 @@
 //! Streams are in-memory pipes, so host names are free to choose, nothing depends on ports, and time can stand still.
 
 #![expect(dead_code, reason = "each test file uses its own part")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
