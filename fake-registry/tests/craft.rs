@@ -1,5 +1,7 @@
 //! Crafted images: reproducible, shaped as planned, readable by others.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
