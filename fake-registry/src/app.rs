@@ -370,6 +370,15 @@ impl Registry {
     }
 
     fn send(&self, asked: &Asked, answer: Answer, pen: JournalPen) -> Response {
+        tracing::info!(
+            connection = asked.connection.id,
+            method = %asked.method,
+            // The query may hold a signature.
+            path = asked.path_and_query.split('?').next().unwrap_or_default(),
+            range = asked.header(header::RANGE).unwrap_or_default(),
+            status = answer.status().as_u16(),
+            fault = ?answer.fault(),
+        );
         let buckets = [&asked.connection.bucket, &self.total];
         let buckets = buckets.into_iter().flatten().cloned().collect();
         let answer = match asked.origin {

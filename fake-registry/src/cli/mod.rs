@@ -57,9 +57,12 @@ struct ServeArguments {
     /// Write the port here once the registry answers.
     #[arg(long, value_name = "FILE")]
     port_file: Option<PathBuf>,
-    /// Where crafted images are kept.
+    /// Where crafted images are kept; $XDG_CACHE_HOME/parapull/images by default.
     #[arg(long, value_name = "FOLDER")]
     cache_dir: Option<PathBuf>,
+    /// Tell every request on standard error.
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 const SERVE_EXAMPLES: &str = "\
