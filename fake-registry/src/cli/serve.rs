@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::craft::with_progress;
+use super::say;
 use super::spec::{Spec, read_faults, read_profile, read_spec};
 use super::{Failure, ServeArguments};
 
@@ -55,11 +56,11 @@ pub(super) fn run(arguments: ServeArguments) -> Result<(), Failure> {
             .serve(listener)
             .await
             .context("failed to start the registry")?;
-        for reference in &references {
-            println!("serving {}/{reference}", running.authority());
-        }
         if let Some(path) = &arguments.port_file {
             write_port(path, running.address.port())?;
+        }
+        for reference in &references {
+            say(format_args!("serving {}/{reference}", running.authority()));
         }
         tokio::select! {
             _ = interrupted.recv() => {}
