@@ -145,7 +145,11 @@ impl Registry {
     }
 
     fn decide(&self, asked: &Asked) -> Answer {
-        if self.requests.as_ref().is_some_and(|limit| !limit.admit()) {
+        let limit = self
+            .requests
+            .as_ref()
+            .filter(|_| asked.origin == Origin::Registry);
+        if limit.is_some_and(|limit| !limit.admit()) {
             return Answer::error(
                 StatusCode::TOO_MANY_REQUESTS,
                 "TOOMANYREQUESTS",
