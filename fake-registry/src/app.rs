@@ -1,6 +1,7 @@
 //! Answers requests: which object, may it be had, in which bytes, and what goes wrong on the way.
 
 mod answer;
+mod path;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -22,6 +23,7 @@ use crate::journal::{Journal, JournalEntry, JournalPen, Origin, RequestKind};
 use crate::layout::{Document, OciLayout};
 use crate::throttle::{RequestLimit, TokenBucket};
 use answer::{Answer, Object};
+use path::{kind_of, percent_decoded, repository_of};
 
 /// One registry: what it has, how it behaves, what it saw.
 #[derive(Debug)]
@@ -143,7 +145,11 @@ impl Registry {
     }
 
     fn decide(&self, asked: &Asked) -> Answer {
-        if self.requests.as_ref().is_some_and(|limit| !limit.admit()) {
+        let limit = self
+            .requests
+            .as_ref()
+            .filter(|_| asked.origin == Origin::Registry);
+        if limit.is_some_and(|limit| !limit.admit()) {
             return Answer::error(
                 StatusCode::TOO_MANY_REQUESTS,
                 "TOOMANYREQUESTS",
@@ -368,6 +374,15 @@ impl Registry {
     }
 
     fn send(&self, asked: &Asked, answer: Answer, pen: JournalPen) -> Response {
+        tracing::info!(
+            connection = asked.connection.id,
+            method = %asked.method,
+            // The query may hold a signature.
+            path = asked.path_and_query.split('?').next().unwrap_or_default(),
+            range = asked.header(header::RANGE).unwrap_or_default(),
+            status = answer.status().as_u16(),
+            fault = ?answer.fault(),
+        );
         let buckets = [&asked.connection.bucket, &self.total];
         let buckets = buckets.into_iter().flatten().cloned().collect();
         let answer = match asked.origin {
@@ -388,44 +403,6 @@ impl Registry {
     }
 }
 
-fn kind_of(origin: Origin, path: &str) -> RequestKind {
-    if origin == Origin::Storage {
-        return match path.strip_prefix("/storage/") {
-            Some(digest) => RequestKind::Blob {
-                digest: digest.to_owned(),
-            },
-            None => RequestKind::Other,
-        };
-    }
-    match path {
-        "/v2" | "/v2/" => return RequestKind::Ping,
-        "/token" => return RequestKind::Token,
-        _ => {}
-    }
-    match split_object(path) {
-        Some((name, "manifests", reference)) => RequestKind::Manifest {
-            name: name.to_owned(),
-            reference: reference.to_owned(),
-        },
-        Some((_, "blobs", digest)) => RequestKind::Blob {
-            digest: digest.to_owned(),
-        },
-        _ => RequestKind::Other,
-    }
-}
-
-fn repository_of(path: &str) -> Option<String> {
-    split_object(path).map(|(name, _, _)| name.to_owned())
-}
-
-/// `/v2/<name>/<collection>/<reference>`; the name may have slashes.
-fn split_object(path: &str) -> Option<(&str, &str, &str)> {
-    let rest = path.strip_prefix("/v2/")?;
-    let (rest, reference) = rest.rsplit_once('/')?;
-    let (name, collection) = rest.rsplit_once('/')?;
-    Some((name, collection, reference))
-}
-
 /// The same request always draws the same latency: FNV-1a over what is asked for.
 fn latency_draw_permille(asked: &Asked) -> u32 {
     let range = asked.header(header::RANGE).unwrap_or_default();
@@ -435,60 +412,4 @@ fn latency_draw_permille(asked: &Asked) -> u32 {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     u32::try_from((hash >> 20) % 1_000).unwrap_or(0)
-}
-
-/// Scopes arrive with `:` and `/` escaped.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = (first == b'%')
-            .then(|| tail.get(..2))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(escaped.unwrap_or(if first == b'+' { b' ' } else { first }));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_name_their_objects() {
-        for (path, expected) in [
-            ("/v2/", RequestKind::Ping),
-            ("/token", RequestKind::Token),
-            (
-                "/v2/a/b/c/manifests/latest",
-                RequestKind::Manifest {
-                    name: "a/b/c".to_owned(),
-                    reference: "latest".to_owned(),
-                },
-            ),
-            (
-                "/v2/blobs/blobs/sha256:0",
-                RequestKind::Blob {
-                    digest: "sha256:0".to_owned(),
-                },
-            ),
-            ("/v2/a/tags/list", RequestKind::Other),
-            ("/storage/sha256:0", RequestKind::Other),
-        ] {
-            assert_eq!(kind_of(Origin::Registry, path), expected, "{path}");
-        }
-        assert_eq!(repository_of("/v2/a/b/blobs/x").as_deref(), Some("a/b"));
-    }
-
-    #[test]
-    fn scopes_are_decoded() {
-        assert_eq!(
-            percent_decoded("repository%3Aa%2Fb%3Apull"),
-            "repository:a/b:pull"
-        );
-        assert_eq!(percent_decoded("a+b%zz%4"), "a b%zz%4");
-    }
 }

@@ -85,6 +85,9 @@ pub(crate) struct PacedBody {
 
 impl PacedBody {
     pub(crate) fn new(plan: BodyPlan) -> Self {
+        for bucket in &plan.buckets {
+            bucket.begin();
+        }
         let reader = BodyReader {
             position: plan.range.start,
             stalled: false,

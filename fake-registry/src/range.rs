@@ -60,6 +60,15 @@ fn number(text: &str) -> Result<Option<u64>, ()> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_asked_lies_within_the_body(header in "bytes ?= ?[-0-9, ]{0,24}", length: u64) {
+            if let RangeRequest::Bytes(range) = RangeRequest::parse(Some(&header), length) {
+                assert!(range.start < range.end && range.end <= length, "{header}: {range:?} of {length}");
+            }
+        }
+    }
+
     #[test]
     fn headers_against_a_body_of_ten_bytes() {
         use RangeRequest::{Bytes, Unsatisfiable, Whole};

@@ -224,6 +224,14 @@ impl Answer {
         self
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn fault(&self) -> Option<FaultKind> {
+        self.fault
+    }
+
     /// Builds the response; its body writes the journal entry to the end.
     pub(super) fn into_response(
         self,

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use parapull_scenario::ImageSpec;
 
 use super::spec::{Spec, read_spec};
-use super::{CraftArguments, Failure};
+use super::{CraftArguments, Failure, say};
 
 pub(super) fn run(arguments: &CraftArguments) -> Result<(), Failure> {
     let Spec::Image(mut spec) = read_spec(&arguments.spec)? else {
@@ -84,10 +84,10 @@ fn print_summary(image: &CraftedImage) {
         .iter()
         .map(|layer| u64::from(layer.files))
         .sum();
-    println!("{}", image.layout.directory().display());
-    println!("manifest {}", image.manifest_digest);
-    println!(
+    say(format_args!("{}", image.layout.directory().display()));
+    say(format_args!("manifest {}", image.manifest_digest));
+    say(format_args!(
         "{} layers, {files} files, {uncompressed_bytes} bytes uncompressed, {compressed_bytes} compressed",
         image.layers.len()
-    );
+    ));
 }

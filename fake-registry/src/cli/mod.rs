@@ -4,6 +4,7 @@ mod craft;
 mod serve;
 mod spec;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -57,9 +58,12 @@ struct ServeArguments {
     /// Write the port here once the registry answers.
     #[arg(long, value_name = "FILE")]
     port_file: Option<PathBuf>,
-    /// Where crafted images are kept.
+    /// Where crafted images are kept; $XDG_CACHE_HOME/parapull/images by default.
     #[arg(long, value_name = "FOLDER")]
     cache_dir: Option<PathBuf>,
+    /// Tell every request on standard error.
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -144,17 +148,25 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn print_presets() {
-    println!("Images (preset[:SIZE]):");
+    say(format_args!("Images (preset[:SIZE]):"));
     for preset in PRESETS {
         let size = preset
             .uncompressed_bytes
             .map_or_else(|| "fixed".to_owned(), |bytes| ByteSize(bytes).to_string());
-        println!("  {:<16} {:>10}  {}", preset.name, size, preset.summary);
+        say(format_args!(
+            "  {:<16} {size:>10}  {}",
+            preset.name, preset.summary
+        ));
     }
-    println!("\nRegistry profiles:");
+    say(format_args!("\nRegistry profiles:"));
     for name in PROFILES {
-        println!("  {name}");
+        say(format_args!("  {name}"));
     }
+}
+
+/// Prints a line; that nobody reads it any more is no reason to stop.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn parse_image(text: &str) -> Result<(String, String), String> {

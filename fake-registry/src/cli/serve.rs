@@ -6,12 +6,24 @@ use anyhow::{Context, anyhow};
 use fake_registry::{Crafter, FakeRegistry, OciLayout, cache_dir_default};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
 
 use super::craft::with_progress;
+use super::say;
 use super::spec::{Spec, read_faults, read_profile, read_spec};
 use super::{Failure, ServeArguments};
 
 pub(super) fn run(arguments: ServeArguments) -> Result<(), Failure> {
+    let level = if arguments.verbose {
+        LevelFilter::INFO
+    } else {
+        LevelFilter::WARN
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     if arguments.images.is_empty() {
         return Err(Failure::Misuse(anyhow!(
             "nothing to serve: add --image NAME[:TAG]=SPEC, such as --image demo/tiny=tiny"
@@ -44,11 +56,11 @@ pub(super) fn run(arguments: ServeArguments) -> Result<(), Failure> {
             .serve(listener)
             .await
             .context("failed to start the registry")?;
-        for reference in &references {
-            println!("serving {}/{reference}", running.authority());
-        }
         if let Some(path) = &arguments.port_file {
             write_port(path, running.address.port())?;
+        }
+        for reference in &references {
+            say(format_args!("serving {}/{reference}", running.authority()));
         }
         tokio::select! {
             _ = interrupted.recv() => {}

@@ -345,6 +345,29 @@ async fn requests_beyond_the_limit_are_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn the_second_origin_does_not_count_requests() {
+    let running = start_with(RegistryProfile {
+        requests_per_second_max: NonZeroU32::new(1),
+        redirect: Redirect::SecondOrigin {
+            expires_seconds: 60,
+        },
+        ..RegistryProfile::default()
+    })
+    .await;
+    let redirected = get(&running, &layer_path()).await;
+    let storage = running.storage_address.unwrap().to_string();
+    let path = redirected
+        .header("location")
+        .unwrap()
+        .replace(&format!("http://{storage}"), "");
+    let mut client = Client::connect(&storage).await;
+    for _ in 0..5 {
+        assert_eq!(client.get_range(&path, "bytes=0-9").await.status, 206);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_one_to_close() {
     let running = start_with(RegistryProfile {
         connections_max: NonZeroU32::new(1),

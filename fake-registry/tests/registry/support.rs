@@ -10,6 +10,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parapull_scenario::registry::{Fault, FaultKind, FaultTarget, FaultTimes};
 use parapull_scenario::{Faults, ImageSpec, RegistryProfile};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// The repository every test pulls from.
@@ -86,7 +87,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(authority: &str) -> Self {
-        let stream = TcpStream::connect(authority).await.unwrap();
+        Self::over(TcpStream::connect(authority).await.unwrap(), authority).await
+    }
+
+    pub(crate) async fn over<T>(stream: T, authority: &str) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self {
