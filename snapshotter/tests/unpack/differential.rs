@@ -96,7 +96,8 @@ proptest! {
         let (input, output) = (place.path().join("in.tar"), place.path().join("out"));
         std::fs::write(&input, &tar).unwrap();
         std::fs::create_dir(&output).unwrap();
-        let unpacked = Command::new("tar").args(["-xp", "--numeric-owner", "-f"]).arg(&input).arg("-C").arg(&output).status().unwrap();
+        let options = ["-xp", "--numeric-owner", "--delay-directory-restore", "--warning=no-timestamp", "-f"];
+        let unpacked = Command::new("tar").args(options).arg(&input).arg("-C").arg(&output).status().unwrap();
         prop_assert!(unpacked.success());
         let ours = bottom(&tar).unwrap().tree();
         prop_assert_eq!(without_links(&ours), without_links(&Tree::read(&output)));

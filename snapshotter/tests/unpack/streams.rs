@@ -79,7 +79,7 @@ fn case_24_truncation_is_an_error_at_every_block() {
     let tar = archive([file("f", "x".repeat(700)), file("g", "y").pax("path", "long")]);
     let whole_entries = [0, 1536, 3584];
     for length in (100..tar.len() - 1024).step_by(100) {
-        let ends_in_padding = (1212..1536).contains(&length) || (3073..3584).contains(&length);
+        let ends_in_padding = [1212..1536, 2062..2560, 3073..3584].iter().any(|padding| padding.contains(&length));
         let outcome = upper(&tar[..length]);
         if whole_entries.contains(&length) || ends_in_padding {
             continue;
