@@ -205,7 +205,7 @@ mod tests {
             b"x",
             b"11 path=a",
             b"9 path=ab\n",
-            b"11 path=ab\n",
+            b"12 path=ab\n",
             b"4 =\n",
             b"6 =ab\n",
             b"-5 a=b\n",
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn keeps_binary_xattrs_and_the_last_duplicate() {
         let records = Records::parse(
-            b"24 SCHILY.xattr.user.a=\0\n25 SCHILY.xattr.user.b==\xff\n24 SCHILY.xattr.user.a=c\n",
+            b"25 SCHILY.xattr.user.a=\0\n26 SCHILY.xattr.user.b==\xff\n25 SCHILY.xattr.user.a=c\n",
         )
         .unwrap();
         let expected = vec![
