@@ -1,0 +1,80 @@
+//! What is to come, in order of time and, at equal times, in the order it was scheduled.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use parapull_engine::OpId;
+
+/// Something the world has scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Coming {
+    /// A pull is asked for.
+    Request { pull: usize },
+    /// The next caller of a pull comes.
+    Call { pull: usize, index: u32 },
+    /// A caller changes its mind.
+    Cancel { pull: usize },
+    /// Other limits are told.
+    Limits { change: usize },
+    /// The daemon is told to stop.
+    Shutdown,
+    /// The answer to a request begins.
+    FirstByte { op: OpId },
+    /// A spool write was taken by the disk.
+    Stored { op: OpId },
+    /// A stalled body goes on.
+    StallOver { op: OpId },
+    /// A cancelled op ends, unless it has ended.
+    CancelDue { op: OpId },
+    /// A lane's write was taken by the disk.
+    Written { op: OpId },
+    /// A lane that waits tells how far it is.
+    LaneReport { op: OpId },
+    /// A link, clone or drop is done.
+    Done { op: OpId },
+}
+
+/// The schedule.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    heap: BinaryHeap<Reverse<(u64, u64, Coming)>>,
+    count: u64,
+}
+
+impl Events {
+    pub(crate) fn push(&mut self, at: u64, coming: Coming) {
+        self.heap.push(Reverse((at, self.count, coming)));
+        self.count += 1;
+    }
+
+    /// When the next one is due.
+    pub(crate) fn next(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Takes the next one if it is due.
+    pub(crate) fn pop_due(&mut self, now: u64) -> Option<Coming> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse((_, _, coming))| coming)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_order_of_scheduling_at_equal_times() {
+        let mut events = Events::default();
+        events.push(5, Coming::Shutdown);
+        events.push(3, Coming::Request { pull: 1 });
+        events.push(5, Coming::Request { pull: 0 });
+        assert_eq!(events.next(), Some(3));
+        assert_eq!(events.pop_due(2), None);
+        assert_eq!(events.pop_due(5), Some(Coming::Request { pull: 1 }));
+        assert_eq!(events.pop_due(5), Some(Coming::Shutdown));
+        assert_eq!(events.pop_due(5), Some(Coming::Request { pull: 0 }));
+    }
+}

@@ -1,0 +1,141 @@
+//! Callers: who asks for images and waits for their layers.
+
+use std::collections::BTreeSet;
+
+use parapull_engine::{Have, ImageId, Input, LayerError, Place, Pull, PullLayer};
+use parapull_scenario::Awaiting;
+
+use super::{Violation, World};
+use crate::events::Coming;
+use crate::plan::Plan;
+
+/// Who waits for one pull.
+#[derive(Debug, Default)]
+pub(super) struct Caller {
+    pub(super) requested: bool,
+    gone: bool,
+    waiting: BTreeSet<u32>,
+    /// Layers that are linked, from the bottom.
+    pub(super) linked: u32,
+}
+
+impl World<'_> {
+    pub(super) fn on_request(&mut self, pull: usize) {
+        let spec = &self.scenario.pulls[pull];
+        let image = Plan::image(pull);
+        let mut layers = Vec::new();
+        for (index, layer) in (0..).zip(self.plan.pulls[pull].clone()) {
+            let have = if index < spec.linked {
+                Have::Linked
+            } else if spec.staged.contains(&index) && self.stage_from_before(layer) {
+                Have::Staged
+            } else {
+                Have::Nothing
+            };
+            let planned = self.plan.layer(layer);
+            layers.push(PullLayer {
+                blob: self.plan.blob_of(layer),
+                size: planned.compressed_bytes,
+                layer,
+                sources: planned.sources,
+                have,
+            });
+        }
+        self.callers[pull].requested = true;
+        self.callers[pull].linked = spec.linked;
+        self.record.request(self.now, image);
+        self.inbox.push_back(Input::PullRequested(Pull {
+            image,
+            layers,
+            weight: spec.weight,
+        }));
+        let count = self.layer_count(image);
+        match spec.awaiting {
+            Awaiting::Together => {
+                for index in spec.linked..count {
+                    self.call(pull, index);
+                }
+            }
+            Awaiting::BottomUp { .. } if spec.linked < count => self.call(pull, spec.linked),
+            Awaiting::BottomUp { .. } => {}
+        }
+    }
+
+    pub(super) fn on_call(&mut self, pull: usize, index: u32) {
+        if !self.callers[pull].gone {
+            self.call(pull, index);
+        }
+    }
+
+    fn call(&mut self, pull: usize, index: u32) {
+        let image = Plan::image(pull);
+        self.callers[pull].waiting.insert(index);
+        self.inbox.push_back(Input::LayerAwaited { image, index });
+    }
+
+    pub(super) fn on_cancel(&mut self, pull: usize) {
+        let image = Plan::image(pull);
+        let outright = self.scenario.pulls[pull]
+            .cancel
+            .is_some_and(|cancel| cancel.outright);
+        let caller = &mut self.callers[pull];
+        caller.gone = true;
+        if outright {
+            self.inbox.push_back(Input::PullCancelled { image });
+        } else {
+            for index in std::mem::take(&mut caller.waiting) {
+                self.inbox.push_back(Input::LayerLeft { image, index });
+            }
+        }
+    }
+
+    /// A caller has its answer and goes; containerd's next one comes a little later.
+    pub(super) fn on_ready(&mut self, place: Place) -> Result<(), Violation> {
+        self.record.ready(self.now, place)?;
+        let (image, index) = (place.image, place.index);
+        if index >= self.linked(image) {
+            return Err(Violation::Correctness(format!(
+                "{place:?} is ready, but not linked"
+            )));
+        }
+        let pull = image.0 as usize;
+        self.answer(pull, index);
+        let next = index + 1;
+        if let Awaiting::BottomUp { pause_us } = self.scenario.pulls[pull].awaiting
+            && next < self.layer_count(image)
+            && !self.callers[pull].gone
+        {
+            let at = self.now + u64::from(pause_us) * NANOS_PER_MICRO;
+            self.events.push(at, Coming::Call { pull, index: next });
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_layer_failed(
+        &mut self,
+        place: Place,
+        error: LayerError,
+    ) -> Result<(), Violation> {
+        self.record.failed(place, error)?;
+        self.answer(place.image.0 as usize, place.index);
+        self.callers[place.image.0 as usize].gone = true;
+        Ok(())
+    }
+
+    fn answer(&mut self, pull: usize, index: u32) {
+        if self.callers[pull].waiting.remove(&index) {
+            let image = Plan::image(pull);
+            self.inbox.push_back(Input::LayerLeft { image, index });
+        }
+    }
+
+    pub(super) fn linked(&self, image: ImageId) -> u32 {
+        self.callers[image.0 as usize].linked
+    }
+
+    pub(super) fn layer_count(&self, image: ImageId) -> u32 {
+        u32::try_from(self.plan.pulls[image.0 as usize].len()).unwrap_or(u32::MAX)
+    }
+}
+
+const NANOS_PER_MICRO: u64 = 1_000;

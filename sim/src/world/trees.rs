@@ -1,0 +1,262 @@
+//! Trees: staged by lanes, linked into places, cloned, dropped.
+
+use std::collections::BTreeSet;
+
+use parapull_engine::{BlobId, ByteRange, Input, LayerId, LinkError, OpId, Place, Tree};
+use parapull_scenario::LocalFaultKind;
+
+use super::{Violation, World};
+use crate::events::Coming;
+
+/// The trees of one layer.
+#[derive(Debug, Default)]
+pub(super) struct Trees {
+    /// The one its lane staged is there.
+    pub(super) original: bool,
+    /// It was unpacked over its parents.
+    pub(super) over: bool,
+    /// The engine was told of it.
+    pub(super) known: bool,
+    clones: BTreeSet<Place>,
+    /// Some place holds it, so that it can be cloned from there.
+    linked: bool,
+}
+
+impl Trees {
+    /// Whether something is staged that nobody will drop.
+    pub(super) fn is_left(&self) -> bool {
+        self.known && self.original || !self.clones.is_empty()
+    }
+}
+
+/// A link, clone or drop under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work {
+    Link {
+        place: Place,
+        layer: LayerId,
+        tree: Tree,
+    },
+    Clone {
+        place: Place,
+        layer: LayerId,
+    },
+    DropStaged {
+        layer: LayerId,
+        tree: Tree,
+    },
+    DropBytes {
+        blob: BlobId,
+        from: u64,
+    },
+}
+
+impl World<'_> {
+    /// Whether a layer lies staged from an earlier life of the daemon.
+    pub(super) fn stage_from_before(&mut self, layer: LayerId) -> bool {
+        if self.trees.contains_key(&layer) || self.lanes.values().any(|lane| lane.layer == layer) {
+            return self.trees.get(&layer).is_some_and(|trees| trees.original);
+        }
+        let trees = self.trees.entry(layer).or_default();
+        trees.original = true;
+        trees.known = true;
+        true
+    }
+
+    pub(super) fn start_link(
+        &mut self,
+        op: OpId,
+        place: Place,
+        layer: LayerId,
+        tree: Tree,
+    ) -> Result<(), Violation> {
+        if self.linked(place.image) != place.index {
+            return Err(Violation::Correctness(format!(
+                "{place:?} is linked before its parent"
+            )));
+        }
+        if self.plan.pulls[place.image.0 as usize].get(place.index as usize) != Some(&layer) {
+            return Err(Violation::Correctness(format!(
+                "{layer:?} is linked at {place:?}, where it does not belong"
+            )));
+        }
+        let nanos = u64::from(self.scenario.host.link_layer_us) * NANOS_PER_MICRO;
+        self.record.link(self.now, place);
+        self.work(op, Work::Link { place, layer, tree }, nanos);
+        Ok(())
+    }
+
+    pub(super) fn start_clone(
+        &mut self,
+        op: OpId,
+        place: Place,
+        layer: LayerId,
+    ) -> Result<(), Violation> {
+        let trees = self.trees.entry(layer).or_default();
+        if !trees.original && !trees.linked {
+            return Err(Violation::Correctness(format!(
+                "{layer:?} is cloned, but there is no tree of it"
+            )));
+        }
+        let planned = self.plan.layer(layer);
+        let host = &self.scenario.host;
+        let nanos = planned.entries * host.file_create_ns
+            + per_second(planned.uncompressed_bytes, host.copy_bytes_per_second);
+        self.work(op, Work::Clone { place, layer }, nanos);
+        Ok(())
+    }
+
+    pub(super) fn start_drop(
+        &mut self,
+        op: OpId,
+        layer: LayerId,
+        tree: Tree,
+    ) -> Result<(), Violation> {
+        let nanos = self.plan.layer(layer).entries * self.scenario.host.file_create_ns / 2;
+        self.work(op, Work::DropStaged { layer, tree }, nanos);
+        Ok(())
+    }
+
+    pub(super) fn start_drop_bytes(
+        &mut self,
+        op: OpId,
+        blob: BlobId,
+        range: ByteRange,
+    ) -> Result<(), Violation> {
+        let from = range.start;
+        let written = self.fetches.values().any(|fetch| {
+            fetch.blob == blob && fetch.range.start.max(fetch.position) < range.end && from == 0
+        });
+        if written {
+            return Err(Violation::Correctness(format!(
+                "{blob:?} is dropped while it is being fetched"
+            )));
+        }
+        self.work(op, Work::DropBytes { blob, from }, DROP_BYTES_NANOS);
+        Ok(())
+    }
+
+    fn work(&mut self, op: OpId, work: Work, nanos: u64) {
+        self.works.insert(op, work);
+        self.events.push(self.now + nanos, Coming::Done { op });
+    }
+
+    pub(super) fn on_done(&mut self, op: OpId) -> Result<(), Violation> {
+        let Some(work) = self.works.remove(&op) else {
+            return Ok(());
+        };
+        let input = match work {
+            Work::Link { place, layer, tree } => self.end_link(op, place, layer, tree)?,
+            Work::Clone { place, layer } => self.end_clone(op, place, layer),
+            Work::DropStaged { layer, tree } => {
+                let trees = self.trees.entry(layer).or_default();
+                match tree {
+                    Tree::Original => trees.original = false,
+                    Tree::Clone(place) => {
+                        trees.clones.remove(&place);
+                    }
+                }
+                Input::Dropped { op }
+            }
+            Work::DropBytes { blob, from } => {
+                self.drop_held(blob, from);
+                Input::BytesDropped { op }
+            }
+        };
+        self.inbox.push_back(input);
+        Ok(())
+    }
+
+    fn end_link(
+        &mut self,
+        op: OpId,
+        place: Place,
+        layer: LayerId,
+        tree: Tree,
+    ) -> Result<Input, Violation> {
+        let over = self.trees.entry(layer).or_default().over;
+        if let Some(error) = self.link_fault(place.index, over, tree) {
+            if error == LinkError::SourceGone {
+                self.trees.entry(layer).or_default().original = false;
+            }
+            return Ok(Input::LinkFailed { op, error });
+        }
+        let trees = self.trees.entry(layer).or_default();
+        let there = match tree {
+            Tree::Original => std::mem::take(&mut trees.original),
+            Tree::Clone(of) => trees.clones.remove(&of),
+        };
+        if !there {
+            return Err(Violation::Correctness(format!(
+                "{layer:?} is linked at {place:?}, but its tree is not staged"
+            )));
+        }
+        trees.linked = true;
+        self.callers[place.image.0 as usize].linked = place.index + 1;
+        Ok(Input::Linked { op })
+    }
+
+    fn end_clone(&mut self, op: OpId, place: Place, layer: LayerId) -> Input {
+        let gone = self.local_fault(place.index, |kind| {
+            matches!(kind, LocalFaultKind::LinkSourceGone)
+        });
+        let trees = self.trees.entry(layer).or_default();
+        if gone.is_some() && !trees.linked {
+            trees.original = false;
+            let error = LinkError::SourceGone;
+            return Input::LinkFailed { op, error };
+        }
+        trees.clones.insert(place);
+        Input::Cloned { op }
+    }
+
+    fn link_fault(&mut self, index: u32, over: bool, tree: Tree) -> Option<LinkError> {
+        let original = tree == Tree::Original;
+        let kind = self.local_fault(index, |kind| match kind {
+            LocalFaultKind::LinkNeedsParents => original && !over,
+            LocalFaultKind::LinkSourceGone => original,
+            LocalFaultKind::LinkDisk => true,
+            LocalFaultKind::LaneDisk { .. } | LocalFaultKind::LaneBadImage { .. } => false,
+        })?;
+        Some(match kind {
+            LocalFaultKind::LinkNeedsParents => LinkError::NeedsParents,
+            LocalFaultKind::LinkSourceGone => LinkError::SourceGone,
+            LocalFaultKind::LinkDisk
+            | LocalFaultKind::LaneDisk { .. }
+            | LocalFaultKind::LaneBadImage { .. } => LinkError::Disk,
+        })
+    }
+
+    /// The first fault of the node that fits and has not happened often enough; counts it.
+    pub(super) fn local_fault(
+        &mut self,
+        index: u32,
+        fits: impl Fn(LocalFaultKind) -> bool,
+    ) -> Option<LocalFaultKind> {
+        for (fault, count) in self
+            .scenario
+            .local_faults
+            .iter()
+            .zip(&mut self.local_faults)
+        {
+            if *count < fault.times
+                && fault.layer.is_none_or(|layer| layer == index)
+                && fits(fault.kind)
+            {
+                *count += 1;
+                self.record.local_faults += 1;
+                return Some(fault.kind);
+            }
+        }
+        None
+    }
+}
+
+/// Nanoseconds that `bytes` take at a rate.
+pub(super) fn per_second(bytes: u64, bytes_per_second: u64) -> u64 {
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_second);
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
+const DROP_BYTES_NANOS: u64 = 100_000;
+const NANOS_PER_MICRO: u64 = 1_000;
