@@ -9,5 +9,8 @@
 pub mod cri;
 pub mod ctr;
 pub mod layout;
+pub mod limits;
+pub mod measure;
 pub mod processes;
+pub mod report;
 pub mod tree;
