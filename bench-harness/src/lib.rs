@@ -12,5 +12,6 @@ pub mod layout;
 pub mod limits;
 pub mod measure;
 pub mod processes;
+pub mod pulls;
 pub mod report;
 pub mod tree;
