@@ -128,16 +128,18 @@ impl Ctr {
         Ok(run(self.command().args(["content", "get", digest]))?.stdout)
     }
 
-    /// Makes a read-only view `key` on the committed snapshot `parent`.
+    /// Makes an active snapshot `key` on the committed snapshot `parent`.
+    ///
+    /// `ctr` marks it as a root for garbage collection, which it does not do for a view.
     ///
     /// # Errors
     /// See [`Ctr::run`].
-    pub fn view(&self, snapshotter: &str, key: &str, parent: &str) -> Result<(), ProcessError> {
+    pub fn prepare(&self, snapshotter: &str, key: &str, parent: &str) -> Result<(), ProcessError> {
         self.run([
             "snapshots",
             "--snapshotter",
             snapshotter,
-            "view",
+            "prepare",
             key,
             parent,
         ])

@@ -9,5 +9,9 @@
 pub mod cri;
 pub mod ctr;
 pub mod layout;
+pub mod limits;
+pub mod measure;
 pub mod processes;
+pub mod pulls;
+pub mod report;
 pub mod tree;

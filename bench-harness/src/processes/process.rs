@@ -1,6 +1,6 @@
 //! One child process: its group, its log and its certain end.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -279,7 +279,7 @@ mod tests {
 
     fn exists(pid: &str) -> bool {
         // A zombie still has an entry; its command line is empty.
-        fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
+        std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
     }
 
     #[test]

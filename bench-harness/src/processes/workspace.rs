@@ -130,10 +130,11 @@ pub(super) fn kill_processes_of(directory: &Path) {
             .split('\0')
             .next()
             .is_some_and(|program| program.contains("containerd-shim"));
-        if is_shim && line.contains(&needle) {
-            if let Some(pid) = Pid::from_raw(pid) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
+        if is_shim
+            && line.contains(&needle)
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 }

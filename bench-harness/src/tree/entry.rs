@@ -80,6 +80,13 @@ pub struct Entry {
     pub content: Option<[u8; 32]>,
 }
 
+impl Entry {
+    /// Whether it is overlayfs' whiteout, a character device 0:0.
+    pub fn is_whiteout(&self) -> bool {
+        self.kind == Kind::Character && self.rdev == (0, 0)
+    }
+}
+
 /// A tree: paths relative to its root (`b""` is the root itself) in byte order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
@@ -88,14 +95,18 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Forgets the modification times that do not count: the root's, and those of directories that are not in `own`.
+    /// Forgets the modification times that do not count: the root's, those of directories that are not in `own`, and
+    /// those of whiteouts.
+    ///
+    /// All three have no time in the archive; containerd leaves them at the moment they were made.
     ///
     /// `own` names directories with an entry of their own in the layer's archive. Its paths are resolved in this tree,
     /// because an archive may name a directory through a symbolic link (`lib/x` with `lib -> usr/lib`).
     pub fn forget_times(&mut self, own: &BTreeSet<Vec<u8>>) {
         let own: BTreeSet<Vec<u8>> = own.iter().map(|path| self.resolve(path)).collect();
         for (path, entry) in &mut self.entries {
-            if entry.kind == Kind::Directory && (path.is_empty() || !own.contains(path)) {
+            let implied = entry.kind == Kind::Directory && (path.is_empty() || !own.contains(path));
+            if implied || entry.is_whiteout() {
                 entry.mtime_ns = None;
             }
         }
@@ -213,6 +224,7 @@ pub(super) mod tests {
             ("usr/lib", directory.clone()),
             ("usr/lib/x", directory.clone()),
             ("usr/lib/f", entry(Kind::Regular)),
+            ("usr/whiteout", entry(Kind::Character)),
         ]);
         tree.forget_times(&["".into(), "lib/x".into()].into());
         let kept: Vec<&str> = tree

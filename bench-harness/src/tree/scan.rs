@@ -321,7 +321,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn sees_kinds_links_modes_and_contents() {

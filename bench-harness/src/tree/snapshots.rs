@@ -8,7 +8,7 @@ use parapull_snapshotter::digest::Digest;
 use super::TreeError;
 use crate::ctr::Ctr;
 
-/// The folders of an image's committed snapshots, bottom first, taken from the mounts of a view on its top layer.
+/// The folders of an image's committed snapshots, bottom first, taken from the mounts of an active snapshot on its top layer.
 ///
 /// `diff_ids` are the image's, bottom first. Works for every snapshotter that mounts overlays from one folder per layer.
 ///
@@ -20,8 +20,8 @@ pub fn layers_from_snapshots(
     diff_ids: &[String],
 ) -> Result<Vec<PathBuf>, TreeError> {
     let top = chain_id(diff_ids)?;
-    let key = format!("parapull-bench-view-{}", top.trim_start_matches("sha256:"));
-    ctr.view(snapshotter, &key, &top)?;
+    let key = format!("parapull-bench-{}", top.trim_start_matches("sha256:"));
+    ctr.prepare(snapshotter, &key, &top)?;
     let mounts = ctr.mounts(snapshotter, &key);
     ctr.remove_snapshot(snapshotter, &key)?;
     let mounts = mounts?;

@@ -1,0 +1,15 @@
+//! What a comparison found, for machines and for people: JSON, CSV, a Markdown table and pictures.
+//!
+//! It formats; the numbers come from [`crate::measure`] and [`crate::limits`].
+
+mod csv;
+mod files;
+mod markdown;
+mod plot;
+mod result;
+
+pub use csv::csv;
+pub use files::{ReportError, read, write};
+pub use markdown::markdown;
+pub use plot::{PlotError, comparison_svg};
+pub use result::{ComparisonResult, ImageSize, NamedSummary, Run, SCHEMA, revision};
