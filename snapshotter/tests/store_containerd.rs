@@ -10,6 +10,7 @@ mod containerd;
 mod served;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use containerd::{Containerd, missing};
 use parapull_snapshotter::digest::Digest;
@@ -322,6 +323,18 @@ async fn reads_blobs_from_containerd_s_content_store() {
         assert!(matches!(absent, ContentError::NotFound { .. }), "{absent}");
     }
 
+    let file = root
+        .path()
+        .join("root/io.containerd.content.v1.content/blobs/sha256")
+        .join(digest.hex());
+    fs::write(&file, b"something else").unwrap();
+    let wrong = client
+        .read_blob("default", &digest, 4 << 20)
+        .await
+        .unwrap_err();
+    assert!(matches!(wrong, ContentError::Mismatch { .. }), "{wrong}");
+    fs::write(&file, &blob).unwrap();
+
     drop(containerd);
     let gone = client
         .read_blob("default", &digest, 4 << 20)
@@ -335,5 +348,30 @@ async fn reads_blobs_from_containerd_s_content_store() {
         "after a restart"
     );
     drop(containerd);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containerd_goes_on_after_we_were_restarted() {
+    if let Some(why) = missing() {
+        return skip("containerd_goes_on_after_we_were_restarted", why);
+    }
+    let root = temporary_directory();
+    let served = Served::start(root.path()).await;
+    let containerd = Containerd::start(root.path(), served.socket());
+    containerd.snapshots(&["prepare", "active"]).unwrap();
+    served.stop().await;
+    let refused = containerd.snapshots(&["info", "active"]).unwrap_err();
+    assert!(refused.contains("unavailable"), "{refused}");
+
+    let served = Served::start(root.path()).await;
+    assert_eq!(served.store.recovery().dropped, [""; 0]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // containerd connects again within 3 s, its longest backoff.
+    while let Err(error) = containerd.snapshots(&["info", "active"]) {
+        assert!(Instant::now() < deadline, "{error}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    containerd.snapshots(&["commit", "base", "active"]).unwrap();
     served.stop().await;
 }

@@ -14,12 +14,19 @@ use tonic::transport::Server;
 
 use super::routes::Routes;
 
-/// A listening socket, mode 0600; dropping it removes the file if it made it and it is still the same.
+/// A listening socket, mode 0600; its file goes with it.
 #[derive(Debug)]
 pub struct BoundSocket {
     listener: StdListener,
-    /// The file and its inode; none for a socket that systemd owns.
-    file: Option<(PathBuf, u64)>,
+    /// None for a socket that systemd owns.
+    file: Option<SocketFile>,
+}
+
+/// The file of a socket that was made here; removed when dropped if it is still the same.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
 }
 
 /// Why the socket could not be made or served.
@@ -90,7 +97,10 @@ impl BoundSocket {
         let inode = fs::metadata(path).map_err(failed("stat"))?.ino();
         Ok(Self {
             listener,
-            file: Some((path.to_path_buf(), inode)),
+            file: Some(SocketFile {
+                path: path.to_path_buf(),
+                inode,
+            }),
         })
     }
 
@@ -121,20 +131,20 @@ impl BoundSocket {
     }
 }
 
-impl Drop for BoundSocket {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        let Some((path, inode)) = self.file.take() else {
-            return;
-        };
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.ino() == inode)
-            && let Err(error) = fs::remove_file(&path)
+        let path = &self.path;
+        if fs::metadata(path).is_ok_and(|metadata| metadata.ino() == self.inode)
+            && let Err(error) = fs::remove_file(path)
         {
             tracing::warn!(path = %path.display(), %error, "failed to remove the socket");
         }
     }
 }
 
-/// Serves `routes` on `socket` until `shutdown` ends, then lets running calls finish.
+/// Serves `routes` on `socket` until `shutdown` ends, then accepts nothing more and lets running calls finish.
+///
+/// How long calls may still run is the caller's to bound: whoever answers them ends them, or the returned future is dropped.
 ///
 /// # Errors
 /// If the socket cannot be used or the server fails.
@@ -143,13 +153,12 @@ pub async fn serve(
     routes: Routes,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let listener = socket.listener.try_clone().and_then(UnixListener::from_std);
-    let listener = listener.map_err(|source| ServeError::Socket {
+    let BoundSocket { listener, file } = socket;
+    let listener = UnixListener::from_std(listener).map_err(|source| ServeError::Socket {
         action: "listen on",
-        path: socket
-            .file
+        path: file
             .as_ref()
-            .map(|(path, _)| path.clone())
+            .map(|file| file.path.clone())
             .unwrap_or_default(),
         source,
     })?;
