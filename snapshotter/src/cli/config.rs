@@ -2,5 +2,9 @@
 /// x
 #[derive(clap::Args)]
 pub struct ConfigCommand {}
-impl ConfigCommand { /// r
- pub fn run(self) -> std::process::ExitCode { std::process::ExitCode::SUCCESS } }
+impl ConfigCommand {
+    /// r
+    pub fn run(self) -> std::process::ExitCode {
+        std::process::ExitCode::SUCCESS
+    }
+}

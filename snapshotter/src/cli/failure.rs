@@ -48,13 +48,20 @@ impl Failure {
             }});
             println!("{document}");
         }
-        if self.misuse { ExitCode::from(2) } else { ExitCode::FAILURE }
+        if self.misuse {
+            ExitCode::from(2)
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }
 
 impl From<PullError> for Failure {
     fn from(error: PullError) -> Self {
-        Self { error, misuse: false }
+        Self {
+            error,
+            misuse: false,
+        }
     }
 }
 

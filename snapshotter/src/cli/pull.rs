@@ -17,7 +17,7 @@ use super::runtimes::{Runtimes, cores, seed};
 use crate::config::Config;
 use crate::driver::{Advice, Driver, PullReport, PullRequest, Recorder, Settings};
 use crate::image::{Image, Platform, Reference};
-use crate::registry::{Credentials, Options, PlainHttp, Registry, Secret};
+use crate::registry::{Credentials, Options, PlainHttp, Registry, RegistryError, Secret};
 use crate::store::{Directory, DirectoryPlace, Found};
 
 /// Pull one image into a directory, without containerd.
@@ -104,18 +104,37 @@ impl PullCommand {
             let image = stop
                 .or(registry.resolve(&reference, &platform, &advice))
                 .await??;
-            match Directory::look(&self.to, &image.manifest_bytes).map_err(|error| self.disk(&error))? {
-                Found::Complete => return Ok(PullFigures::nothing(&reference, &image, self.strategy(&config))),
+            match Directory::look(&self.to, &image.manifest_bytes)
+                .map_err(|error| self.disk(&error))?
+            {
+                Found::Complete => {
+                    return Ok(PullFigures::nothing(
+                        &reference,
+                        &image,
+                        self.strategy(&config),
+                    ));
+                }
                 Found::Other => {
-                    let message = format!("{} is not empty; choose another directory", self.to.display());
+                    let message = format!(
+                        "{} is not empty; choose another directory",
+                        self.to.display()
+                    );
                     return Err(Failure::misuse(message));
                 }
                 Found::Empty => {}
             }
-            let directory = Arc::new(Directory::begin(&self.to).map_err(|error| self.disk(&error))?);
+            let directory =
+                Arc::new(Directory::begin(&self.to).map_err(|error| self.disk(&error))?);
             let sockets = runtimes.sockets.handle().clone();
             let pulled = self
-                .fill(&config, image.clone(), registry.clone(), Arc::clone(&directory), sockets, &stop)
+                .fill(
+                    &config,
+                    image.clone(),
+                    registry.clone(),
+                    Arc::clone(&directory),
+                    sockets,
+                    &stop,
+                )
                 .await;
             let finished = pulled.and_then(|report| {
                 directory
@@ -125,7 +144,8 @@ impl PullCommand {
             });
             match finished {
                 Ok(report) => {
-                    let mut figures = PullFigures::new(&reference, &image, self.strategy(&config), &report);
+                    let mut figures =
+                        PullFigures::new(&reference, &image, self.strategy(&config), &report);
                     figures.seconds = started.elapsed().as_secs_f64();
                     self.mount_tree(&directory)?;
                     Ok(figures)
@@ -159,19 +179,23 @@ impl PullCommand {
             recorder: recorder.map_err(|error| Failure::new("disk", error))?,
         };
         let (driver, task) = Driver::start(settings);
-        let digests: Vec<_> = image.layers.iter().map(|layer| layer.descriptor.digest).collect();
+        let digests: Vec<_> = image
+            .layers
+            .iter()
+            .map(|layer| layer.descriptor.digest)
+            .collect();
         let progress = pull_report::Progress::start(&driver, &image, self.json);
         let pull = driver
-            .pull(PullRequest {
-                image,
-                registry,
-                first: 0,
-            })
+            .pull(PullRequest::new(image, registry, 0).map_err(RegistryError::from)?)
             .await?;
         let id = pull.image;
         let waiting = digests.into_iter().zip(0..).map(|(digest, index)| {
             let driver = driver.clone();
-            tokio::spawn(async move { driver.await_layer(id, index, DirectoryPlace { index, digest }).await })
+            tokio::spawn(async move {
+                driver
+                    .await_layer(id, index, DirectoryPlace { index, digest })
+                    .await
+            })
         });
         let waiting: Vec<_> = waiting.collect();
         let finished = pull.finished();
@@ -192,7 +216,9 @@ impl PullCommand {
         match (report.outcome, stopped) {
             (Outcome::Ready, _) => Ok(report),
             (_, Some(failure)) => Err(failure),
-            (_, None) => Err(report.error.map_or_else(|| Failure::new("cancelled", "cancelled"), Failure::from)),
+            (_, None) => Err(report
+                .error
+                .map_or_else(|| Failure::new("cancelled", "cancelled"), Failure::from)),
         }
     }
 
@@ -225,7 +251,11 @@ impl PullCommand {
                 }
             }
         };
-        let plain_http = if self.plain_http { PlainHttp::Always } else { PlainHttp::Loopback };
+        let plain_http = if self.plain_http {
+            PlainHttp::Always
+        } else {
+            PlainHttp::Loopback
+        };
         let options = Options {
             plain_http,
             ca: self.ca.clone(),
@@ -236,9 +266,15 @@ impl PullCommand {
     }
 
     fn mount_tree(&self, directory: &Directory) -> Result<(), Failure> {
-        let Some(target) = &self.mount else { return Ok(()) };
-        mount_read_only(&directory.lower_paths(), target)
-            .map_err(|error| Failure::new("disk", format!("mount the tree on {}: {error}", target.display())))
+        let Some(target) = &self.mount else {
+            return Ok(());
+        };
+        mount_read_only(&directory.lower_paths(), target).map_err(|error| {
+            Failure::new(
+                "disk",
+                format!("mount the tree on {}: {error}", target.display()),
+            )
+        })
     }
 
     fn disk(&self, error: &std::io::Error) -> Failure {
@@ -295,8 +331,8 @@ impl Stop {
 /// Mounts layers, the topmost first, as one read-only tree.
 fn mount_read_only(lowers: &[PathBuf], target: &Path) -> rustix::io::Result<()> {
     use rustix::mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
-        fsmount, fsopen, move_mount, open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
     };
     let mount = match lowers {
         [only] => {
@@ -310,7 +346,11 @@ fn mount_read_only(lowers: &[PathBuf], target: &Path) -> rustix::io::Result<()> 
                 fsconfig_set_string(&overlay, "lowerdir+", lower)?;
             }
             fsconfig_create(&overlay)?;
-            fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?
+            fsmount(
+                &overlay,
+                FsMountFlags::FSMOUNT_CLOEXEC,
+                MountAttrFlags::MOUNT_ATTR_RDONLY,
+            )?
         }
     };
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;

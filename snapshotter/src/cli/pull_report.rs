@@ -41,7 +41,12 @@ struct LayerFigures {
 }
 
 impl PullFigures {
-    pub(super) fn new(reference: &Reference, image: &Image, strategy: Strategy, report: &PullReport) -> Self {
+    pub(super) fn new(
+        reference: &Reference,
+        image: &Image,
+        strategy: Strategy,
+        report: &PullReport,
+    ) -> Self {
         let layers = report.layers.iter().map(|layer| LayerFigures {
             digest: layer.digest.to_string(),
             diff_id: layer.diff_id.to_string(),
@@ -54,7 +59,9 @@ impl PullFigures {
         let written: u64 = report.layers.iter().map(|layer| layer.bytes_written).sum();
         let spooled = match strategy {
             Strategy::Streamed => 0,
-            Strategy::Sequential | Strategy::Multipart | Strategy::StoreThenUnpack => report.stats.bytes_fetched,
+            Strategy::Sequential | Strategy::Multipart | Strategy::StoreThenUnpack => {
+                report.stats.bytes_fetched
+            }
         };
         Self {
             layers: layers.collect(),
@@ -93,7 +100,11 @@ impl PullFigures {
             }
             return;
         }
-        let unpacked: u64 = self.layers.iter().map(|layer| layer.uncompressed_bytes).sum();
+        let unpacked: u64 = self
+            .layers
+            .iter()
+            .map(|layer| layer.uncompressed_bytes)
+            .sum();
         println!("{}", self.digest);
         eprintln!(
             "{} layers, {} fetched, {} unpacked in {:.1} s with {}",
@@ -124,20 +135,33 @@ impl Progress {
         let layers = image.layers.len();
         let bar = ProgressBar::new(image.layers.iter().map(|layer| layer.descriptor.size).sum());
         let template = "{bar:30} {bytes}/{total_bytes} unpacked  {bytes_per_sec}  {msg}";
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         let (driver, moving) = (driver.clone(), bar.clone());
         let task = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(REDRAW_INTERVAL);
             loop {
                 ticks.tick().await;
-                let Ok(status) = driver.status().await else { return };
-                let Some(pull) = status.snapshot.images.first() else { continue };
+                let Ok(status) = driver.status().await else {
+                    return;
+                };
+                let Some(pull) = status.snapshot.images.first() else {
+                    continue;
+                };
                 moving.set_position(pull.layers.iter().map(|layer| layer.released).sum());
-                let done = pull.layers.iter().filter(|layer| layer.phase == LayerPhase::Linked).count();
+                let done = pull
+                    .layers
+                    .iter()
+                    .filter(|layer| layer.phase == LayerPhase::Linked)
+                    .count();
                 moving.set_message(format!("{done}/{layers} layers"));
             }
         });
-        Self { bar, task: Some(task) }
+        Self {
+            bar,
+            task: Some(task),
+        }
     }
 
     pub(super) fn end(self) {
@@ -152,7 +176,13 @@ impl Progress {
 fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    let kib = line.and_then(|line| {
+        line.trim()
+            .trim_end_matches("kB")
+            .trim()
+            .parse::<u64>()
+            .ok()
+    });
     kib.unwrap_or_default() * 1024
 }
 

@@ -15,7 +15,10 @@ impl Runtimes {
     /// When threads cannot be started.
     pub(super) fn new(cores: u32) -> io::Result<Self> {
         Ok(Self {
-            control: Builder::new_current_thread().enable_all().thread_name("control").build()?,
+            control: Builder::new_current_thread()
+                .enable_all()
+                .thread_name("control")
+                .build()?,
             sockets: Builder::new_multi_thread()
                 .worker_threads(socket_threads(cores))
                 .thread_name("sockets")

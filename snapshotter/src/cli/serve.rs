@@ -36,16 +36,29 @@ pub struct Serve {
     #[arg(long, value_name = "F")]
     config: Option<PathBuf>,
     /// Socket to listen on, unless systemd passes one.
-    #[arg(long, value_name = "ADDR", default_value = "unix:///run/parapull/snapshotter.sock")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "unix:///run/parapull/snapshotter.sock"
+    )]
     address: String,
     /// Where snapshots and their metadata are kept.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/parapull")]
     root: PathBuf,
     /// containerd's socket, for manifests and configurations.
-    #[arg(long, value_name = "SOCK", default_value = "/run/containerd/containerd.sock")]
+    #[arg(
+        long,
+        value_name = "SOCK",
+        default_value = "/run/containerd/containerd.sock"
+    )]
     containerd_address: PathBuf,
     /// error, warn, info, debug or trace; or a filter such as info,parapull_snapshotter=debug.
-    #[arg(long, value_name = "L", default_value = "info", env = "PARAPULL_LOG_LEVEL")]
+    #[arg(
+        long,
+        value_name = "L",
+        default_value = "info",
+        env = "PARAPULL_LOG_LEVEL"
+    )]
     log_level: String,
     /// Override a configuration key; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -79,7 +92,11 @@ impl Serve {
         runtimes.control.block_on(self.run_daemon(config, sockets))
     }
 
-    async fn run_daemon(self, config: Config, sockets: tokio::runtime::Handle) -> anyhow::Result<()> {
+    async fn run_daemon(
+        self,
+        config: Config,
+        sockets: tokio::runtime::Handle,
+    ) -> anyhow::Result<()> {
         let store = Store::open(&self.root, &store::Options::default())?;
         let socket = match BoundSocket::from_systemd()? {
             Some(socket) => socket,
@@ -88,7 +105,10 @@ impl Serve {
         let seed = seed();
         let engine = config.engine(cores(), seed)?;
         tracing::info!(root = %self.root.display(), strategy = %config.strategy, seed, limits = ?engine.limits.raw(), "starting");
-        let trace = config.trace_dir.as_ref().map(|directory| directory.join(format!("{seed:016x}.jsonl")));
+        let trace = config
+            .trace_dir
+            .as_ref()
+            .map(|directory| directory.join(format!("{seed:016x}.jsonl")));
         let (driver, task) = Driver::start(Settings {
             config: engine,
             placement: Arc::new(SnapshotPlacement::new(store.clone())?),
@@ -117,17 +137,25 @@ impl Serve {
         status.abort();
         driver.shut_down().await;
         drop(driver);
-        task.await.map_err(|error| anyhow!("the driver ended badly: {error}"))?;
+        task.await
+            .map_err(|error| anyhow!("the driver ended badly: {error}"))?;
         served?;
         Ok(())
     }
 
     fn socket_path(&self) -> anyhow::Result<&Path> {
-        let path = Path::new(self.address.strip_prefix("unix://").unwrap_or(&self.address));
+        let path = Path::new(
+            self.address
+                .strip_prefix("unix://")
+                .unwrap_or(&self.address),
+        );
         if path.is_absolute() {
             Ok(path)
         } else {
-            Err(anyhow!("--address {:?} is not an absolute path or unix:// address", self.address))
+            Err(anyhow!(
+                "--address {:?} is not an absolute path or unix:// address",
+                self.address
+            ))
         }
     }
 }

@@ -24,7 +24,11 @@ use crate::store::Placement;
 #[command(verbatim_doc_comment)]
 pub struct StatusCommand {
     /// The daemon's address, as given to `serve`.
-    #[arg(long, value_name = "ADDR", default_value = "unix:///run/parapull/snapshotter.sock")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "unix:///run/parapull/snapshotter.sock"
+    )]
     address: String,
     /// Show it again every second until interrupted.
     #[arg(long)]
@@ -62,12 +66,18 @@ struct LayerStatus {
 impl StatusCommand {
     /// Runs it.
     pub fn run(self) -> ExitCode {
-        let address = self.address.strip_prefix("unix://").unwrap_or(&self.address);
+        let address = self
+            .address
+            .strip_prefix("unix://")
+            .unwrap_or(&self.address);
         let socket = socket_of(Path::new(address));
         loop {
             match ask(&socket) {
                 Err(error) => {
-                    eprintln!("error: ask the daemon at {}: {error}; is it running?", socket.display());
+                    eprintln!(
+                        "error: ask the daemon at {}: {error}; is it running?",
+                        socket.display()
+                    );
                     return ExitCode::FAILURE;
                 }
                 Ok(text) if self.json => print!("{text}"),
@@ -93,7 +103,10 @@ pub(super) fn socket_of(address: &Path) -> PathBuf {
 }
 
 /// Answers on `socket` until aborted.
-pub(super) fn listen<P: Placement>(socket: &Path, driver: Driver<P>) -> std::io::Result<JoinHandle<()>> {
+pub(super) fn listen<P: Placement>(
+    socket: &Path,
+    driver: Driver<P>,
+) -> std::io::Result<JoinHandle<()>> {
     if let Err(error) = std::fs::remove_file(socket) {
         if error.kind() != std::io::ErrorKind::NotFound {
             return Err(error);
@@ -102,7 +115,9 @@ pub(super) fn listen<P: Placement>(socket: &Path, driver: Driver<P>) -> std::io:
     let listener = UnixListener::bind(socket)?;
     Ok(tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let Ok(status) = driver.status().await else { return };
+            let Ok(status) = driver.status().await else {
+                return;
+            };
             let text = serde_json::to_string(&StatusDocument::from(status)).unwrap_or_default();
             let _ = stream.write_all(format!("{text}\n").as_bytes()).await;
         }
@@ -118,21 +133,28 @@ fn ask(socket: &Path) -> std::io::Result<String> {
 impl From<Status> for StatusDocument {
     fn from(status: Status) -> Self {
         let snapshot = status.snapshot;
-        let pulls = status.images.into_iter().filter_map(|(id, reference, digests)| {
-            let image = snapshot.images.iter().find(|image| image.image == id)?;
-            let layers = image.layers.iter().zip(digests).map(|(layer, digest)| LayerStatus {
-                digest: digest.to_string(),
-                phase: layer.phase,
-                held_by: layer.hold,
-                compressed_bytes: layer.size,
-                bytes_fetched: layer.fetched,
-                bytes_unpacked: layer.produced,
+        let pulls = status
+            .images
+            .into_iter()
+            .filter_map(|(id, reference, digests)| {
+                let image = snapshot.images.iter().find(|image| image.image == id)?;
+                let layers = image
+                    .layers
+                    .iter()
+                    .zip(digests)
+                    .map(|(layer, digest)| LayerStatus {
+                        digest: digest.to_string(),
+                        phase: layer.phase,
+                        held_by: layer.hold,
+                        compressed_bytes: layer.size,
+                        bytes_fetched: layer.fetched,
+                        bytes_unpacked: layer.produced,
+                    });
+                Some(PullStatus {
+                    image: reference.to_string(),
+                    layers: layers.collect(),
+                })
             });
-            Some(PullStatus {
-                image: reference.to_string(),
-                layers: layers.collect(),
-            })
-        });
         Self {
             fetches: snapshot.fetches,
             unpacks: snapshot.unpacks,
@@ -159,7 +181,12 @@ impl StatusDocument {
         for pull in &self.pulls {
             println!("\n{}", pull.image);
             for (layer, index) in pull.layers.iter().zip(0..) {
-                let digest: String = layer.digest.chars().skip("sha256:".len()).take(12).collect();
+                let digest: String = layer
+                    .digest
+                    .chars()
+                    .skip("sha256:".len())
+                    .take(12)
+                    .collect();
                 println!(
                     "  {index:>3} {digest} {:<10} {:>11} of {:<11} {}",
                     word(&layer.phase),

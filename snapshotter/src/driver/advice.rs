@@ -21,7 +21,14 @@ impl RetryAdvice for Advice {
         let retry_after_ms = error
             .retry_after()
             .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-        let verdict = request_verdict(&self.timing, self.seed, 0, fetch_error(error), attempt, retry_after_ms);
+        let verdict = request_verdict(
+            &self.timing,
+            self.seed,
+            0,
+            fetch_error(error),
+            attempt,
+            retry_after_ms,
+        );
         match verdict {
             Verdict::After { ms, .. } => Some(Duration::from_millis(ms)),
             Verdict::Degrade | Verdict::GiveUp => None,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use parapull_engine::{BlobId, ImageId, LayerId};
 
+use super::request::PullRequest;
 use crate::digest::Digest;
 use crate::image::{Descriptor, Layer, Reference};
 use crate::registry::Registry;
@@ -59,10 +60,9 @@ impl Names {
         image: ImageId,
         layer: &Layer,
         is_bottom: bool,
-        registry: &Registry,
-        reference: &Reference,
+        request: &PullRequest,
     ) -> (BlobId, LayerId) {
-        let host = registry.host(reference);
+        let host = request.hosts.first().cloned().unwrap_or_default();
         let blob = *self
             .blob_ids
             .entry(layer.descriptor.digest)
@@ -72,8 +72,8 @@ impl Names {
             });
         // The newest request's origin: its credentials are the freshest.
         let origin = BlobOrigin {
-            registry: registry.clone(),
-            reference: reference.clone(),
+            registry: request.registry.clone(),
+            reference: request.image.reference.clone(),
             descriptor: layer.descriptor.clone(),
             host: host.clone(),
         };

@@ -8,17 +8,32 @@ use tokio::sync::oneshot;
 use super::failure::PullError;
 use crate::digest::Digest;
 use crate::image::{Image, Reference};
-use crate::registry::Registry;
+use crate::registry::{FetchError, Registry};
 
 /// An image to pull.
 #[derive(Clone)]
 pub struct PullRequest {
-    /// The image.
-    pub image: Image,
-    /// The client its blobs are read with.
-    pub registry: Registry,
-    /// Index of the first layer wanted; those below it are linked already.
-    pub first: usize,
+    pub(super) image: Image,
+    pub(super) registry: Registry,
+    pub(super) first: usize,
+    /// The hosts its blobs may be read from, in the order of the engine's sources.
+    pub(super) hosts: Vec<String>,
+}
+
+impl PullRequest {
+    /// Asks for `image` from its layer `first` upward (those below are linked already), read with `registry`.
+    ///
+    /// # Errors
+    /// When the hosts that serve it cannot be named: a `hosts.toml` is unusable.
+    pub fn new(image: Image, registry: Registry, first: usize) -> Result<Self, FetchError> {
+        let hosts = registry.sources(&image.reference)?;
+        Ok(Self {
+            image,
+            registry,
+            first,
+            hosts,
+        })
+    }
 }
 
 /// How a pull went, layer by layer.

@@ -167,19 +167,10 @@ impl<P: Placement> Run<P> {
         let image = self.names.image();
         let wanted = request.image.layers.iter().enumerate().skip(request.first);
         let ids: Vec<_> = wanted
-            .map(|(index, layer)| {
-                self.names.layer(
-                    image,
-                    layer,
-                    index == 0,
-                    &request.registry,
-                    &request.image.reference,
-                )
-            })
+            .map(|(index, layer)| self.names.layer(image, layer, index == 0, request))
             .collect();
         self.record_names(request, &ids);
-        let sources =
-            u16::try_from(request.registry.sources(&request.image.reference)).unwrap_or(u16::MAX);
+        let sources = u16::try_from(request.hosts.len()).unwrap_or(u16::MAX);
         let layers = request.image.layers[request.first..]
             .iter()
             .zip(&ids)

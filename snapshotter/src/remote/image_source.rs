@@ -24,7 +24,11 @@ pub(super) struct FoundImage {
 }
 
 impl ImageSource {
-    pub(super) async fn image(&self, namespace: &str, request: &RemoteRequest) -> Result<FoundImage, RemoteError> {
+    pub(super) async fn image(
+        &self,
+        namespace: &str,
+        request: &RemoteRequest,
+    ) -> Result<FoundImage, RemoteError> {
         let failed = |class, message: String| RemoteError {
             class,
             message: format!("{}: {message}", request.image_ref),
@@ -33,19 +37,29 @@ impl ImageSource {
             .image_ref
             .parse()
             .map_err(|error| failed(RemoteErrorClass::InvalidArgument, format!("{error}")))?;
-        let image = match self.from_content_store(namespace, request, &reference).await {
+        let image = match self
+            .from_content_store(namespace, request, &reference)
+            .await
+        {
             Ok(image) => image,
             Err(Lookup::Absent(reason)) => {
                 tracing::debug!(%reason, "asking the registry for the manifest");
-                let pinned: Reference = format!("{}/{}@{}", reference.domain(), reference.repository(), request.manifest_digest)
-                    .parse()
-                    .map_err(|error| failed(RemoteErrorClass::InvalidArgument, format!("{error}")))?;
+                let pinned: Reference = format!(
+                    "{}/{}@{}",
+                    reference.domain(),
+                    reference.repository(),
+                    request.manifest_digest
+                )
+                .parse()
+                .map_err(|error| failed(RemoteErrorClass::InvalidArgument, format!("{error}")))?;
                 self.registry
                     .resolve(&pinned, &self.platform, &self.advice)
                     .await
                     .map_err(|error| failed(RemoteErrorClass::Unavailable, error.to_string()))?
             }
-            Err(Lookup::Bad(reason)) => return Err(failed(RemoteErrorClass::InvalidArgument, reason)),
+            Err(Lookup::Bad(reason)) => {
+                return Err(failed(RemoteErrorClass::InvalidArgument, reason));
+            }
         };
         Ok(FoundImage {
             image,
@@ -60,14 +74,24 @@ impl ImageSource {
         reference: &Reference,
     ) -> Result<Image, Lookup> {
         let digest = request.manifest_digest;
-        let manifest_bytes = self.content.read_blob(namespace, &digest, MANIFEST_BYTES_MAX).await?;
-        let manifest = Manifest::parse(&manifest_bytes).map_err(|error| Lookup::Bad(error.to_string()))?;
+        let manifest_bytes = self
+            .content
+            .read_blob(namespace, &digest, MANIFEST_BYTES_MAX)
+            .await?;
+        let manifest =
+            Manifest::parse(&manifest_bytes).map_err(|error| Lookup::Bad(error.to_string()))?;
         let config = self
             .content
             .read_blob(namespace, &manifest.config.digest, CONFIG_BYTES_MAX)
             .await?;
-        Image::assemble(reference.clone(), digest, manifest_bytes, &config, &self.platform)
-            .map_err(|error| Lookup::Bad(error.to_string()))
+        Image::assemble(
+            reference.clone(),
+            digest,
+            manifest_bytes,
+            &config,
+            &self.platform,
+        )
+        .map_err(|error| Lookup::Bad(error.to_string()))
     }
 }
 
@@ -82,10 +106,12 @@ enum Lookup {
 impl From<ContentError> for Lookup {
     fn from(error: ContentError) -> Self {
         match error {
-            ContentError::TooLarge { .. } | ContentError::Mismatch { .. } => Self::Bad(error.to_string()),
-            ContentError::NotFound { .. } | ContentError::Namespace(_) | ContentError::Call { .. } => {
-                Self::Absent(error.to_string())
+            ContentError::TooLarge { .. } | ContentError::Mismatch { .. } => {
+                Self::Bad(error.to_string())
             }
+            ContentError::NotFound { .. }
+            | ContentError::Namespace(_)
+            | ContentError::Call { .. } => Self::Absent(error.to_string()),
         }
     }
 }

@@ -67,7 +67,10 @@ impl Pulls {
     }
 
     async fn prepare(self: &Arc<Self>, call: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
-        if call.request.is_rebased(call.parent.as_deref().unwrap_or_default()) {
+        if call
+            .request
+            .is_rebased(call.parent.as_deref().unwrap_or_default())
+        {
             tracing::warn!(image = %call.request.image_ref, "containerd rebases layers; remove the capability \"rebase\" of this plugin");
             return Ok(RemoteOutcome::FallbackRebased);
         }
@@ -81,7 +84,10 @@ impl Pulls {
         // A pull that ended between two calls is started once more, for the layers that are left.
         for _ in 0..2 {
             let job = Arc::clone(self.lock().entry(key.clone()).or_default());
-            let started = job.started.get_or_try_init(|| self.start(&call, &key)).await;
+            let started = job
+                .started
+                .get_or_try_init(|| self.start(&call, &key))
+                .await;
             match started.cloned() {
                 Err(error) => {
                     self.forget(&key, &job);
@@ -91,7 +97,11 @@ impl Pulls {
                     tracing::info!(image = %call.request.image_ref, %reason, "left to containerd");
                     return Ok(RemoteOutcome::Fallback);
                 }
-                Ok(Started::Pulling { image, layers, first }) => match self.collect(&call, image, &layers, first).await {
+                Ok(Started::Pulling {
+                    image,
+                    layers,
+                    first,
+                }) => match self.collect(&call, image, &layers, first).await {
                     Err(error) if error.kind == "cancelled" => self.forget(&key, &job),
                     Err(error) => {
                         self.forget(&key, &job);
@@ -129,18 +139,34 @@ impl Pulls {
     }
 
     /// Reads what the image is and starts to pull all of it from this layer upward.
-    async fn start(self: &Arc<Self>, call: &RemotePrepare, key: &JobKey) -> Result<Started, RemoteError> {
+    async fn start(
+        self: &Arc<Self>,
+        call: &RemotePrepare,
+        key: &JobKey,
+    ) -> Result<Started, RemoteError> {
         let source = self.images.image(&call.namespace, &call.request).await?;
         let (image, registry) = (source.image, source.registry);
         if let Some(reason) = unsupported(&image) {
             return Ok(Started::Left(reason));
         }
         let layers = chain_ids(&image);
-        let Some(first) = layers.iter().position(|chain| *chain == call.request.snapshot_ref) else {
-            return Ok(Started::Left("the layer asked for is none of the manifest's".into()));
+        let Some(first) = layers
+            .iter()
+            .position(|chain| *chain == call.request.snapshot_ref)
+        else {
+            return Ok(Started::Left(
+                "the layer asked for is none of the manifest's".into(),
+            ));
         };
-        let request = PullRequest { image, registry, first };
-        let pull = self.driver.pull(request).await.map_err(|error| remote_error(call, &error))?;
+        let request = PullRequest::new(image, registry, first).map_err(|error| RemoteError {
+            class: RemoteErrorClass::Unavailable,
+            message: format!("{}: {error}", call.request.image_ref),
+        })?;
+        let pull = self
+            .driver
+            .pull(request)
+            .await
+            .map_err(|error| remote_error(call, &error))?;
         let id = pull.image;
         let (pulls, key) = (Arc::clone(self), key.clone());
         tokio::spawn(async move {
@@ -164,10 +190,9 @@ impl Pulls {
 
     fn forget_image(&self, key: &JobKey, id: ImageId) {
         let mut jobs = self.lock();
-        let is_it = jobs
-            .get(key)
-            .and_then(|job| job.started.get())
-            .is_some_and(|started| matches!(started, Started::Pulling { image, .. } if *image == id));
+        let is_it = jobs.get(key).and_then(|job| job.started.get()).is_some_and(
+            |started| matches!(started, Started::Pulling { image, .. } if *image == id),
+        );
         if is_it {
             jobs.remove(key);
         }
@@ -203,7 +228,9 @@ fn unsupported(image: &Image) -> Option<String> {
 fn chain_ids(image: &Image) -> Vec<Digest> {
     let mut chain: Vec<Digest> = Vec::with_capacity(image.layers.len());
     for layer in &image.layers {
-        let next = chain.last().map_or(layer.diff_id, |below| below.chain(&layer.diff_id));
+        let next = chain
+            .last()
+            .map_or(layer.diff_id, |below| below.chain(&layer.diff_id));
         chain.push(next);
     }
     chain

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::store::{
-    CommitStaged, CommittedStaged, Format, Labels, Placement, PlacementError, Store, StoreError, Usage,
+    CommitStaged, CommittedStaged, Format, Labels, Placement, PlacementError, Store, StoreError,
+    Usage,
 };
 use crate::unpack::{FixError, Staged};
 
@@ -45,13 +46,21 @@ impl Placement for SnapshotPlacement {
     type Place = SnapshotPlace;
 
     fn stage(&self, name: &str) -> io::Result<PathBuf> {
-        let staging = self.store.staging_directory(JOB, name).map_err(io::Error::other)?;
+        let staging = self
+            .store
+            .staging_directory(JOB, name)
+            .map_err(io::Error::other)?;
         Ok(staging.path().to_path_buf())
     }
 
     fn discard(&self, directory: &Path) -> io::Result<()> {
-        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        self.store.discard_staged(JOB, name).map_err(io::Error::other)
+        let name = directory
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        self.store
+            .discard_staged(JOB, name)
+            .map_err(io::Error::other)
     }
 
     fn lowers(&self, place: &SnapshotPlace) -> Result<Vec<PathBuf>, PlacementError> {

@@ -81,7 +81,8 @@ impl Directory {
             made,
             linked: Mutex::default(),
         };
-        let begun = fs::create_dir_all(&directory.staging).and_then(|()| fs::create_dir_all(root.join(LAYERS)));
+        let begun = fs::create_dir_all(&directory.staging)
+            .and_then(|()| fs::create_dir_all(root.join(LAYERS)));
         match begun {
             Ok(()) => Ok(directory),
             Err(error) => {
@@ -164,14 +165,16 @@ impl Placement for Directory {
     }
 
     fn link(&self, place: &DirectoryPlace, staged: &Staged) -> Result<(), PlacementError> {
-        staged.fix_implied(&self.below(place.index)).map_err(|error| match error {
-            FixError::NeedsParents { .. } => PlacementError::NeedsParents(error.to_string()),
-            FixError::Disk { .. } => PlacementError::Disk(error.to_string()),
-        })?;
-        let directory = self
-            .root
-            .join(LAYERS)
-            .join(format!("{:03}-{}", place.index, place.digest.short()));
+        staged
+            .fix_implied(&self.below(place.index))
+            .map_err(|error| match error {
+                FixError::NeedsParents { .. } => PlacementError::NeedsParents(error.to_string()),
+                FixError::Disk { .. } => PlacementError::Disk(error.to_string()),
+            })?;
+        let directory =
+            self.root
+                .join(LAYERS)
+                .join(format!("{:03}-{}", place.index, place.digest.short()));
         let fs = directory.join("fs");
         fs::create_dir(&directory)
             .and_then(|()| fs::rename(&staged.root, &fs))
