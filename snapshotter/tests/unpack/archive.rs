@@ -86,7 +86,8 @@ impl Member {
 
     /// A record of an extended header in front of the member.
     pub fn pax(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
-        self.pax.push((key.as_bytes().to_vec(), value.as_ref().to_vec()));
+        self.pax
+            .push((key.as_bytes().to_vec(), value.as_ref().to_vec()));
         self
     }
 
@@ -103,7 +104,11 @@ impl Member {
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if !self.pax.is_empty() {
-            let records: Vec<u8> = self.pax.iter().flat_map(|(key, value)| record(key, value)).collect();
+            let records: Vec<u8> = self
+                .pax
+                .iter()
+                .flat_map(|(key, value)| record(key, value))
+                .collect();
             bytes.extend(Self::new(b'x', "pax").data(records).bytes());
         }
         bytes.extend(self.header());
@@ -112,14 +117,28 @@ impl Member {
         bytes
     }
 
+    pub fn is_whiteout(&self) -> bool {
+        self.name.windows(4).any(|part| part == b".wh.")
+    }
+
+    /// The name, if the member is a directory and no marker.
+    pub fn directory_name(&self) -> Option<&[u8]> {
+        (self.typeflag == b'5').then_some(self.name.as_slice())
+    }
+
     fn header(&self) -> [u8; 512] {
         let mut header = [0; 512];
-        let mut put = |offset: usize, bytes: &[u8]| header[offset..offset + bytes.len()].copy_from_slice(bytes);
+        let mut put = |offset: usize, bytes: &[u8]| {
+            header[offset..offset + bytes.len()].copy_from_slice(bytes)
+        };
         put(0, &self.name[..self.name.len().min(100)]);
         put(100, octal(self.mode, 7).as_bytes());
         put(108, &numeric(self.uid));
         put(116, &numeric(self.gid));
-        put(124, octal(self.size.unwrap_or(self.data.len() as u64), 11).as_bytes());
+        put(
+            124,
+            octal(self.size.unwrap_or(self.data.len() as u64), 11).as_bytes(),
+        );
         put(136, octal(self.mtime, 11).as_bytes());
         put(156, &[self.typeflag]);
         put(157, &self.link[..self.link.len().min(100)]);
@@ -133,6 +152,31 @@ impl Member {
         }
         checksum(&mut header);
         header
+    }
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (name, link) = (text(&self.name), text(&self.link));
+        let Self {
+            mode,
+            uid,
+            gid,
+            mtime,
+            ..
+        } = self;
+        write!(
+            f,
+            "{}{mode:04o} {uid}:{gid} @{mtime} {name:?}",
+            char::from(self.typeflag)
+        )?;
+        write!(
+            f,
+            " -> {link:?} {}b +{} records",
+            self.data.len(),
+            self.pax.len()
+        )
     }
 }
 
@@ -195,5 +239,8 @@ pub fn archive(members: impl IntoIterator<Item = Member>) -> Vec<u8> {
 
 /// Members without an end.
 pub fn open_archive(members: impl IntoIterator<Item = Member>) -> Vec<u8> {
-    members.into_iter().flat_map(|member| member.bytes()).collect()
+    members
+        .into_iter()
+        .flat_map(|member| member.bytes())
+        .collect()
 }

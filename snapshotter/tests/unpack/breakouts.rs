@@ -40,26 +40,56 @@ fn symlink_cases() -> Vec<Case> {
     let held = || vec![Content("etc/unbroken", "unbroken")];
     let with_etc = |members: Vec<Member>| etc().into_iter().chain(members).collect::<Vec<_>>();
     vec![
-        ("SymlinkAbsolute", with_etc(vec![symlink("localetc", "/etc"), unbroken("/localetc/unbroken")]), held()),
-        ("SymlinkUpAndOut", with_etc(vec![symlink("localetc", "/dummy/../etc"), unbroken("/localetc/unbroken")]), held()),
+        (
+            "SymlinkAbsolute",
+            with_etc(vec![
+                symlink("localetc", "/etc"),
+                unbroken("/localetc/unbroken"),
+            ]),
+            held(),
+        ),
+        (
+            "SymlinkUpAndOut",
+            with_etc(vec![
+                symlink("localetc", "/dummy/../etc"),
+                unbroken("/localetc/unbroken"),
+            ]),
+            held(),
+        ),
         (
             "SymlinkMultipleAbsolute",
-            with_etc(vec![symlink("/dummy/etc", "/etc"), symlink("localetc", "/dummy/etc"), unbroken("/dummy/etc/unbroken")]),
+            with_etc(vec![
+                symlink("/dummy/etc", "/etc"),
+                symlink("localetc", "/dummy/etc"),
+                unbroken("/dummy/etc/unbroken"),
+            ]),
             held(),
         ),
         (
             "SymlinkMultipleRelative",
-            with_etc(vec![symlink("/dummy/etc", "/etc"), symlink("localetc", "./dummy/etc"), unbroken("/dummy/etc/unbroken")]),
+            with_etc(vec![
+                symlink("/dummy/etc", "/etc"),
+                symlink("localetc", "./dummy/etc"),
+                unbroken("/dummy/etc/unbroken"),
+            ]),
             held(),
         ),
         (
             "SymlinkEmptyFile",
-            vec![dir("etc"), file("etc/emptied", "notempty"), symlink("localetc", "/etc"), file("/localetc/emptied", "")],
+            vec![
+                dir("etc"),
+                file("etc/emptied", "notempty"),
+                symlink("localetc", "/etc"),
+                file("/localetc/emptied", ""),
+            ],
             vec![Content("etc/emptied", "")],
         ),
         (
             "SymlinkParentDirectory",
-            with_passwd([symlink("..", "/etc/"), hardlink("localpasswd", "/etc/passwd")]),
+            with_passwd([
+                symlink("..", "/etc/"),
+                hardlink("localpasswd", "/etc/passwd"),
+            ]),
             vec![Same("localpasswd", "etc/passwd")],
         ),
         (
@@ -69,22 +99,39 @@ fn symlink_cases() -> Vec<Case> {
         ),
         (
             "SymlinkParentRelative",
-            with_passwd([symlink("localetc/sub/..", "/etc/"), hardlink("/localetc/localpasswd", "/etc/passwd")]),
-            vec![Symlink("localetc", "/etc/"), Same("etc/localpasswd", "etc/passwd")],
+            with_passwd([
+                symlink("localetc/sub/..", "/etc/"),
+                hardlink("/localetc/localpasswd", "/etc/passwd"),
+            ]),
+            vec![
+                Symlink("localetc", "/etc/"),
+                Same("etc/localpasswd", "etc/passwd"),
+            ],
         ),
         (
             "SymlinkSlashEnded",
-            with_passwd([dir("localetc/"), hardlink("/localetc/localpasswd", "/etc/passwd")]),
+            with_passwd([
+                dir("localetc/"),
+                hardlink("/localetc/localpasswd", "/etc/passwd"),
+            ]),
             vec![Same("localetc/localpasswd", "etc/passwd")],
         ),
         (
             "SymlinkOverrideDirectory",
-            with_passwd([dir("localetc"), symlink("localetc", "/etc"), hardlink("/localetc/localpasswd", "/etc/passwd")]),
+            with_passwd([
+                dir("localetc"),
+                symlink("localetc", "/etc"),
+                hardlink("/localetc/localpasswd", "/etc/passwd"),
+            ]),
             vec![Same("etc/localpasswd", "etc/passwd")],
         ),
         (
             "SymlinkOverrideDirectoryRelative",
-            with_passwd([dir("localetc"), symlink("localetc", "../../etc"), hardlink("/localetc/localpasswd", "/etc/passwd")]),
+            with_passwd([
+                dir("localetc"),
+                symlink("localetc", "../../etc"),
+                hardlink("/localetc/localpasswd", "/etc/passwd"),
+            ]),
             vec![Same("etc/localpasswd", "etc/passwd")],
         ),
         (
@@ -94,8 +141,15 @@ fn symlink_cases() -> Vec<Case> {
         ),
         (
             "DirectoryOverrideSymlink",
-            with_passwd([symlink("localetc", "/etc"), dir("/localetc/"), hardlink("/localetc/localpasswd", "/etc/passwd")]),
-            vec![Same("localetc/localpasswd", "etc/passwd"), Absent("etc/localpasswd")],
+            with_passwd([
+                symlink("localetc", "/etc"),
+                dir("/localetc/"),
+                hardlink("/localetc/localpasswd", "/etc/passwd"),
+            ]),
+            vec![
+                Same("localetc/localpasswd", "etc/passwd"),
+                Absent("etc/localpasswd"),
+            ],
         ),
         (
             "DirectoryOverrideSymlinkAndHardlink",
@@ -105,7 +159,10 @@ fn symlink_cases() -> Vec<Case> {
                 dir("/localetc/"),
                 file("/localetc/localpasswd", "different"),
             ]),
-            vec![NotSame("localetc/localpasswd", "etc/passwd"), Content("etc/localpasswd", "inside")],
+            vec![
+                NotSame("localetc/localpasswd", "etc/passwd"),
+                Content("etc/localpasswd", "inside"),
+            ],
         ),
     ]
 }
@@ -115,7 +172,11 @@ fn hardlink_cases() -> Vec<Case> {
     vec![
         (
             "HardlinkRelative",
-            with_passwd([dir("breakouts"), symlink("breakouts/d1", "../../etc"), hardlink("breakouts/mypasswd", "/breakouts/d1/passwd")]),
+            with_passwd([
+                dir("breakouts"),
+                symlink("breakouts/d1", "../../etc"),
+                hardlink("breakouts/mypasswd", "/breakouts/d1/passwd"),
+            ]),
             vec![Same("breakouts/mypasswd", "etc/passwd")],
         ),
         (
@@ -128,19 +189,40 @@ fn hardlink_cases() -> Vec<Case> {
             ]),
             vec![Same("breakouts/mypasswd", "etc/passwd")],
         ),
-        ("HardlinkAbsolute", with_passwd([symlink("localetc", "/etc"), hardlink("localpasswd", "/localetc/passwd")]), same()),
+        (
+            "HardlinkAbsolute",
+            with_passwd([
+                symlink("localetc", "/etc"),
+                hardlink("localpasswd", "/localetc/passwd"),
+            ]),
+            same(),
+        ),
         (
             "HardlinkRelativeLong",
-            with_passwd([symlink("localetc", "../../../../../../../etc"), hardlink("localpasswd", "/localetc/passwd")]),
+            with_passwd([
+                symlink("localetc", "../../../../../../../etc"),
+                hardlink("localpasswd", "/localetc/passwd"),
+            ]),
             same(),
         ),
         (
             "HardlinkRelativeUpAndOut",
-            with_passwd([symlink("localetc", "upandout/../../../etc"), hardlink("localpasswd", "/localetc/passwd")]),
+            with_passwd([
+                symlink("localetc", "upandout/../../../etc"),
+                hardlink("localpasswd", "/localetc/passwd"),
+            ]),
             same(),
         ),
-        ("HardlinkDirectRelative", with_passwd([hardlink("localpasswd", "../../../../../etc/passwd")]), same()),
-        ("HardlinkDirectAbsolute", with_passwd([hardlink("localpasswd", "/etc/passwd")]), same()),
+        (
+            "HardlinkDirectRelative",
+            with_passwd([hardlink("localpasswd", "../../../../../etc/passwd")]),
+            same(),
+        ),
+        (
+            "HardlinkDirectAbsolute",
+            with_passwd([hardlink("localpasswd", "/etc/passwd")]),
+            same(),
+        ),
         (
             "HardlinkSymlinkBeforeCreateTarget",
             vec![
@@ -149,17 +231,32 @@ fn hardlink_cases() -> Vec<Case> {
                 hardlink("localpasswd-dup", "localpasswd"),
                 file("/etc/passwd", "after"),
             ],
-            vec![Symlink("localpasswd-dup", "/etc/passwd"), Content("etc/passwd", "after")],
+            vec![
+                Symlink("localpasswd-dup", "/etc/passwd"),
+                Content("etc/passwd", "after"),
+            ],
         ),
         (
             "HardlinkSymlinkRelative",
-            with_passwd([symlink("passwdlink", "../../../../../etc/passwd"), hardlink("localpasswd", "/passwdlink")]),
-            vec![Symlink("localpasswd", "../../../../../etc/passwd"), Same("localpasswd", "passwdlink")],
+            with_passwd([
+                symlink("passwdlink", "../../../../../etc/passwd"),
+                hardlink("localpasswd", "/passwdlink"),
+            ]),
+            vec![
+                Symlink("localpasswd", "../../../../../etc/passwd"),
+                Same("localpasswd", "passwdlink"),
+            ],
         ),
         (
             "HardlinkSymlinkAbsolute",
-            with_passwd([symlink("passwdlink", "/etc/passwd"), hardlink("localpasswd", "/passwdlink")]),
-            vec![Symlink("localpasswd", "/etc/passwd"), Same("localpasswd", "passwdlink")],
+            with_passwd([
+                symlink("passwdlink", "/etc/passwd"),
+                hardlink("localpasswd", "/passwdlink"),
+            ]),
+            vec![
+                Symlink("localpasswd", "/etc/passwd"),
+                Same("localpasswd", "passwdlink"),
+            ],
         ),
     ]
 }
@@ -167,10 +264,26 @@ fn hardlink_cases() -> Vec<Case> {
 fn whiteout_cases() -> Vec<Case> {
     let kept = || Content("etc/passwd", "inside");
     vec![
-        ("WhiteoutRootParent", with_passwd([whiteout(".wh...")]), vec![Refused]),
-        ("WhiteoutParent", with_passwd([whiteout("etc/.wh...")]), vec![Refused]),
-        ("WhiteoutRoot", with_passwd([whiteout(".wh..")]), vec![Refused]),
-        ("WhiteoutCurrentDirectory", with_passwd([whiteout("etc/.wh..")]), vec![Refused]),
+        (
+            "WhiteoutRootParent",
+            with_passwd([whiteout(".wh...")]),
+            vec![Refused],
+        ),
+        (
+            "WhiteoutParent",
+            with_passwd([whiteout("etc/.wh...")]),
+            vec![Refused],
+        ),
+        (
+            "WhiteoutRoot",
+            with_passwd([whiteout(".wh..")]),
+            vec![Refused],
+        ),
+        (
+            "WhiteoutCurrentDirectory",
+            with_passwd([whiteout("etc/.wh..")]),
+            vec![Refused],
+        ),
         (
             "WhiteoutSymlink",
             with_passwd([symlink("localetc", "/etc"), whiteout(".wh.localetc")]),
@@ -178,12 +291,19 @@ fn whiteout_cases() -> Vec<Case> {
         ),
         (
             "WhiteoutSymlinkPath",
-            with_passwd([file("etc/whitedout", "x"), symlink("localetc", "/etc"), whiteout("localetc/.wh.whitedout")]),
+            with_passwd([
+                file("etc/whitedout", "x"),
+                symlink("localetc", "/etc"),
+                whiteout("localetc/.wh.whitedout"),
+            ]),
             vec![kept(), Absent("etc/whitedout")],
         ),
         (
             "WhiteoutDirectoryName",
-            with_passwd([symlink("localetc", "/etc"), file(".wh.etc/somefile", "non-empty")]),
+            with_passwd([
+                symlink("localetc", "/etc"),
+                file(".wh.etc/somefile", "non-empty"),
+            ]),
             vec![kept(), Content(".wh.etc/somefile", "non-empty")],
         ),
         (
@@ -191,7 +311,11 @@ fn whiteout_cases() -> Vec<Case> {
             with_passwd([symlink("localetc", "/dne"), whiteout("localetc/.wh.etc")]),
             vec![kept()],
         ),
-        ("WhiteoutRelativePath", with_passwd([whiteout("dne/../.wh.etc")]), vec![Absent("etc")]),
+        (
+            "WhiteoutRelativePath",
+            with_passwd([whiteout("dne/../.wh.etc")]),
+            vec![Absent("etc")],
+        ),
     ]
 }
 
@@ -227,27 +351,51 @@ fn hardlink_symlink_chmod_leaves_files_outside_alone() {
     let target = outside.to_str().unwrap();
     let members = [
         symlink("link", target),
-        hardlink("sketchy", "link").mode(0o777).owner(5, 5).mtime(1).xattr("user.x", "y"),
+        hardlink("sketchy", "link")
+            .mode(0o777)
+            .owner(5, 5)
+            .mtime(1)
+            .xattr("user.x", "y"),
         hardlink("direct", target),
     ];
     let tar = archive(members[..2].to_vec());
     let dir = place.path().join("layer");
     let spec = spec(&tar, &tar, parapull_snapshotter::unpack::Encoding::Plain);
-    run(&tar[..], &spec, &dir, Position::Upper, &Default::default(), 1).unwrap();
-    assert!(at(&archive(members), Position::Upper).is_err(), "a file outside is not there to be linked");
+    run(
+        &tar[..],
+        &spec,
+        &dir,
+        Position::Upper,
+        &Default::default(),
+        1,
+    )
+    .unwrap();
+    assert!(
+        at(&archive(members), Position::Upper).is_err(),
+        "a file outside is not there to be linked"
+    );
     let metadata = std::fs::metadata(&outside).unwrap();
-    assert_eq!((metadata.mode() & 0o7777, metadata.uid(), metadata.nlink()), (0o400, 0, 1));
+    assert_eq!(
+        (metadata.mode() & 0o7777, metadata.uid(), metadata.nlink()),
+        (0o400, 0, 1)
+    );
     assert!(metadata.mtime() > 1);
 }
 
 fn check(name: &str, tree: &Tree, root: &std::path::Path, expected: &Expected) {
     match expected {
         Content(path, content) => {
-            assert_eq!(std::fs::read_to_string(root.join(path)).unwrap(), *content, "{name}: {path}");
+            assert_eq!(
+                std::fs::read_to_string(root.join(path)).unwrap(),
+                *content,
+                "{name}: {path}"
+            );
         }
         Same(one, other) => assert_eq!(tree.at(one).first, tree.at(other).first, "{name}"),
         NotSame(one, other) => assert_ne!(tree.at(one).first, tree.at(other).first, "{name}"),
-        Symlink(path, target) => assert_eq!(tree.at(path).target, target.as_bytes(), "{name}: {path}"),
+        Symlink(path, target) => {
+            assert_eq!(tree.at(path).target, target.as_bytes(), "{name}: {path}")
+        }
         Absent(path) => assert!(tree.find(path).is_none(), "{name}: {path}"),
         Refused => panic!("{name}: accepted"),
     }

@@ -67,8 +67,16 @@ fn row_01_what_was_unpacked_once_survives_an_opaque_marker() {
     if !is_root("row_01_what_was_unpacked_once_survives_an_opaque_marker") {
         return;
     }
-    let members = [dir("d/sub"), whiteout("d/.wh.sub"), file("d/sub/f", "x"), whiteout("d/.wh..wh..opq")];
-    assert_eq!(bottom(&archive(members)).unwrap().tree().paths(), ["d", "d/sub", "d/sub/f"]);
+    let members = [
+        dir("d/sub"),
+        whiteout("d/.wh.sub"),
+        file("d/sub/f", "x"),
+        whiteout("d/.wh..wh..opq"),
+    ];
+    assert_eq!(
+        bottom(&archive(members)).unwrap().tree().paths(),
+        ["d", "d/sub", "d/sub/f"]
+    );
 }
 
 #[test]
@@ -76,7 +84,14 @@ fn row_02_a_whiteout_beside_its_target_is_accepted() {
     if !is_root("row_02_a_whiteout_beside_its_target_is_accepted") {
         return;
     }
-    let members = [file("f", "x"), whiteout(".wh.f"), dir("d"), whiteout(".wh.d"), whiteout(".wh.g"), whiteout(".wh.g")];
+    let members = [
+        file("f", "x"),
+        whiteout(".wh.f"),
+        dir("d"),
+        whiteout(".wh.d"),
+        whiteout(".wh.g"),
+        whiteout(".wh.g"),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     assert_eq!((tree.at("f").kind, tree.at("d").kind), ('f', 'd'));
     assert!(tree.at("g").is_whiteout());
@@ -96,7 +111,11 @@ fn row_03_a_directory_over_its_whiteout_is_opaque() {
     assert!(tree.at("d").is_opaque());
     assert!(!tree.at("d/e").is_opaque());
     assert_eq!((tree.at("d").mode, tree.at("d").owner()), (0o755, (0, 0)));
-    assert!(layer.staged.implied.is_empty(), "it has nothing to inherit: {:?}", layer.staged.implied);
+    assert!(
+        layer.staged.implied.is_empty(),
+        "it has nothing to inherit: {:?}",
+        layer.staged.implied
+    );
 }
 
 #[test]
@@ -113,7 +132,12 @@ fn row_08_an_implied_directory_that_nothing_lower_has_gets_the_newest_time() {
     if !is_root("row_08_an_implied_directory_that_nothing_lower_has_gets_the_newest_time") {
         return;
     }
-    let members = [file("a/f", "x").mtime(5), file("b/f", "x").mtime(500), dir("c").mtime(50), whiteout("d/.wh.x").mtime(7)];
+    let members = [
+        file("a/f", "x").mtime(5),
+        file("b/f", "x").mtime(500),
+        dir("c").mtime(50),
+        whiteout("d/.wh.x").mtime(7),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     for path in ["a", "b", "d"] {
         assert_eq!(tree.at(path).mtime, (500, 0), "{path}");
@@ -133,7 +157,9 @@ fn row_09_times_belong_to_the_entry_that_is_finally_there() {
         ('p', Member::new(b'6', "d").mtime(9)),
     ];
     for (kind, end) in ends {
-        let tree = upper(&archive([file("target", "x"), dir("d").mtime(5), end])).unwrap().tree();
+        let tree = upper(&archive([file("target", "x"), dir("d").mtime(5), end]))
+            .unwrap()
+            .tree();
         assert_eq!((tree.at("d").kind, tree.at("d").mtime), (kind, (9, 0)));
         assert_eq!(tree.at("target").mtime, (MTIME as i64, 0));
     }
@@ -181,7 +207,11 @@ fn row_14_trailing_slashes() {
 
 #[test]
 fn row_14_data_behind_links_and_directories_is_refused() {
-    let cases = [hardlink("h", "f").data("not a header"), dir("d").data("not a header"), symlink("s", "f").data("not a header")];
+    let cases = [
+        hardlink("h", "f").data("not a header"),
+        dir("d").data("not a header"),
+        symlink("s", "f").data("not a header"),
+    ];
     for member in cases {
         assert_eq!(refused(&archive([file("f", "x"), member])), Class::Corrupt);
     }
@@ -201,12 +231,28 @@ fn row_15_an_opaque_root_is_told() {
         return;
     }
     for name in [".wh..wh..opq", "./.wh..wh..opq", "/d/../.wh..wh..opq"] {
-        assert!(upper(&archive([whiteout(name), file("f", "x")])).unwrap().staged.opaque_root, "{name}");
+        assert!(
+            upper(&archive([whiteout(name), file("f", "x")]))
+                .unwrap()
+                .staged
+                .opaque_root,
+            "{name}"
+        );
     }
     let through_link = [symlink("l", "/"), whiteout("l/.wh..wh..opq")];
     assert!(upper(&archive(through_link)).unwrap().staged.opaque_root);
-    assert!(!upper(&archive([whiteout("d/.wh..wh..opq")])).unwrap().staged.opaque_root);
-    assert!(!bottom(&archive([whiteout(".wh..wh..opq")])).unwrap().staged.opaque_root);
+    assert!(
+        !upper(&archive([whiteout("d/.wh..wh..opq")]))
+            .unwrap()
+            .staged
+            .opaque_root
+    );
+    assert!(
+        !bottom(&archive([whiteout(".wh..wh..opq")]))
+            .unwrap()
+            .staged
+            .opaque_root
+    );
 }
 
 #[test]
@@ -223,7 +269,15 @@ fn row_17_a_hard_link_to_a_whiteout_is_a_whiteout() {
     if !is_root("row_17_a_hard_link_to_a_whiteout_is_a_whiteout") {
         return;
     }
-    let tree = upper(&archive([whiteout(".wh.a"), hardlink("b", "a").owner(5, 5)])).unwrap().tree();
+    let tree = upper(&archive([
+        whiteout(".wh.a"),
+        hardlink("b", "a").owner(5, 5),
+    ]))
+    .unwrap()
+    .tree();
     assert!(tree.at("a").is_whiteout() && tree.at("b").is_whiteout());
-    assert_eq!((tree.at("b").first.as_slice(), tree.at("a").owner()), (&b"a"[..], (5, 5)));
+    assert_eq!(
+        (tree.at("b").first.as_slice(), tree.at("a").owner()),
+        (&b"a"[..], (5, 5))
+    );
 }

@@ -33,7 +33,10 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn layer() -> impl Strategy<Value = Vec<(String, Kind, u64, u64)>> {
-    proptest::collection::vec((name(), kind(), 0..0o10000_u64, 1..3_000_000_000_u64), 1..30)
+    proptest::collection::vec(
+        (name(), kind(), 0..0o10000_u64, 1..3_000_000_000_u64),
+        1..30,
+    )
 }
 
 /// Members that GNU tar and containerd take alike: every parent listed as a directory, no path listed twice.
@@ -42,8 +45,15 @@ fn members(layer: &[(String, Kind, u64, u64)]) -> Vec<Member> {
     let mut files: Vec<String> = Vec::new();
     let mut members = Vec::new();
     for (path, kind, mode, time) in layer {
-        let parents: Vec<&str> = path.match_indices('/').map(|(slash, _)| &path[..slash]).collect();
-        if kinds.contains_key(path) || parents.iter().any(|parent| kinds.get(*parent).is_some_and(|kind| *kind != 'd')) {
+        let parents: Vec<&str> = path
+            .match_indices('/')
+            .map(|(slash, _)| &path[..slash])
+            .collect();
+        if kinds.contains_key(path)
+            || parents
+                .iter()
+                .any(|parent| kinds.get(*parent).is_some_and(|kind| *kind != 'd'))
+        {
             continue;
         }
         for parent in parents {
@@ -62,17 +72,36 @@ fn members(layer: &[(String, Kind, u64, u64)]) -> Vec<Member> {
         if matches!(kind, Kind::File(_)) {
             files.push(path.clone());
         }
-        kinds.insert(path.clone(), if matches!(kind, Kind::Directory) { 'd' } else { '-' });
-        members.push(member.mode(*mode).owner(time % 70_000, mode % 70_000).mtime(*time));
+        kinds.insert(
+            path.clone(),
+            if matches!(kind, Kind::Directory) {
+                'd'
+            } else {
+                '-'
+            },
+        );
+        members.push(
+            member
+                .mode(*mode)
+                .owner(time % 70_000, mode % 70_000)
+                .mtime(*time),
+        );
     }
     members
 }
 
 /// GNU tar does not apply the header of a hard link to the inode: its attributes are those of the first name.
 fn without_links(tree: &Tree) -> Vec<(Vec<u8>, super::tree::Node)> {
-    let linked: std::collections::BTreeSet<_> =
-        tree.0.iter().filter(|(path, node)| **path != node.first).map(|(_, node)| node.first.clone()).collect();
-    let nodes = tree.0.iter().map(|(path, node)| (path.clone(), node.clone()));
+    let linked: std::collections::BTreeSet<_> = tree
+        .0
+        .iter()
+        .filter(|(path, node)| **path != node.first)
+        .map(|(_, node)| node.first.clone())
+        .collect();
+    let nodes = tree
+        .0
+        .iter()
+        .map(|(path, node)| (path.clone(), node.clone()));
     nodes
         .map(|(path, mut node)| {
             if linked.contains(&node.first) {

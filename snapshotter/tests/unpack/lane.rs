@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use parapull_snapshotter::digest::Digest;
 use parapull_snapshotter::unpack::{
-    Bounds, Class, Controls, Encoding, LayerSpec, OverlaySink, Position, Progress, Staged, ThreadPermit, UnpackError,
-    Unpacked, unpack,
+    Bounds, Class, Controls, Encoding, LayerSpec, OverlaySink, Position, Progress, Staged,
+    ThreadPermit, UnpackError, Unpacked, unpack,
 };
 use tempfile::TempDir;
 
@@ -28,13 +28,17 @@ pub fn is_root(test: &str) -> bool {
         return true;
     }
     eprintln!("SKIPPED {test}: needs root for devices, owners and trusted attributes");
-    assert!(std::env::var_os("PARAPULL_REQUIRE_ALL").is_none_or(|value| value != "1"), "{test} needs root");
+    assert!(
+        std::env::var_os("PARAPULL_REQUIRE_ALL").is_none_or(|value| value != "1"),
+        "{test} needs root"
+    );
     false
 }
 
 /// An unpacked layer in a directory of its own.
 pub struct Layer {
-    place: TempDir,
+    /// Removes the layer in the end.
+    _place: TempDir,
     pub staged: Staged,
 }
 
@@ -45,10 +49,6 @@ impl Layer {
 
     pub fn root(&self) -> PathBuf {
         self.staged.root.clone()
-    }
-
-    pub fn place(&self) -> &Path {
-        self.place.path()
     }
 }
 
@@ -69,12 +69,19 @@ pub fn at(tar: &[u8], position: Position) -> Result<Layer, UnpackError> {
 pub fn bounded(tar: &[u8], position: Position, bounds: &Bounds) -> Result<Layer, UnpackError> {
     let place = place();
     let dir = place.path().join("layer");
-    let outcome = run(tar, &spec(tar, tar, Encoding::Plain), &dir, position, bounds, 1);
+    let outcome = run(
+        tar,
+        &spec(tar, tar, Encoding::Plain),
+        &dir,
+        position,
+        bounds,
+        1,
+    );
     if outcome.is_err() {
         assert!(!dir.exists(), "a failed layer left something behind");
     }
     outcome.map(|unpacked| Layer {
-        place,
+        _place: place,
         staged: unpacked.staged,
     })
 }

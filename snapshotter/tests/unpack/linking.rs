@@ -15,7 +15,11 @@ fn below(layers: impl IntoIterator<Item = Vec<Member>>) -> Vec<Layer> {
     let mut below = Vec::new();
     for members in layers {
         let tar = archive(members);
-        let layer = if below.is_empty() { bottom(&tar) } else { upper(&tar) };
+        let layer = if below.is_empty() {
+            bottom(&tar)
+        } else {
+            upper(&tar)
+        };
         below.insert(0, layer.unwrap());
     }
     below
@@ -37,12 +41,19 @@ fn linked(members: Vec<Member>, lowers: &[Layer]) -> Layer {
 }
 
 fn lower_dir(name: &str) -> Member {
-    dir(name).mode(0o1750).owner(10, 20).mtime(30).xattr("user.a", "b")
+    dir(name)
+        .mode(0o1750)
+        .owner(10, 20)
+        .mtime(30)
+        .xattr("user.a", "b")
 }
 
 fn has_everything(node: &Node) -> bool {
     let has_time = node.mtime == (30, 0);
-    node.mode == 0o1750 && node.owner() == (10, 20) && has_time && node.xattr("user.a") == Some(b"b")
+    node.mode == 0o1750
+        && node.owner() == (10, 20)
+        && has_time
+        && node.xattr("user.a") == Some(b"b")
 }
 
 #[test]
@@ -50,11 +61,20 @@ fn implied_directories_take_everything_from_below() {
     if !is_root("implied_directories_take_everything_from_below") {
         return;
     }
-    let lowers = below([vec![lower_dir("d"), lower_dir("d/e")], vec![file("other", "x")]]);
+    let lowers = below([
+        vec![lower_dir("d"), lower_dir("d/e")],
+        vec![file("other", "x")],
+    ]);
     let tree = linked(vec![file("d/e/new", "x"), whiteout("d/.wh.gone")], &lowers).tree();
-    assert!(has_everything(tree.at("d")) && has_everything(tree.at("d/e")), "{tree:?}");
+    assert!(
+        has_everything(tree.at("d")) && has_everything(tree.at("d/e")),
+        "{tree:?}"
+    );
     let tree = linked(vec![whiteout("d/.wh..wh..opq")], &lowers).tree();
-    assert!(has_everything(&Node { xattrs: [(b"user.a".to_vec(), b"b".to_vec())].into(), ..tree.at("d").clone() }));
+    assert!(has_everything(&Node {
+        xattrs: [(b"user.a".to_vec(), b"b".to_vec())].into(),
+        ..tree.at("d").clone()
+    }));
     assert!(tree.at("d").is_opaque());
 }
 
@@ -63,7 +83,10 @@ fn trusted_attributes_are_not_taken() {
     if !is_root("trusted_attributes_are_not_taken") {
         return;
     }
-    let lowers = below([vec![dir("d")], vec![lower_dir("d"), whiteout("d/.wh..wh..opq")]]);
+    let lowers = below([
+        vec![dir("d")],
+        vec![lower_dir("d"), whiteout("d/.wh..wh..opq")],
+    ]);
     assert!(lowers[0].tree().at("d").is_opaque());
     let tree = linked(vec![file("d/f", "x")], &lowers).tree();
     assert!(has_everything(tree.at("d")) && !tree.at("d").is_opaque());
@@ -75,11 +98,21 @@ fn a_later_entry_keeps_only_the_xattrs_from_below() {
         return;
     }
     let lowers = below([vec![lower_dir("d").xattr("user.own", "below")]]);
-    let entry = dir("d").mode(0o700).owner(1, 1).mtime(5).xattr("user.own", "mine");
+    let entry = dir("d")
+        .mode(0o700)
+        .owner(1, 1)
+        .mtime(5)
+        .xattr("user.own", "mine");
     let tree = linked(vec![file("d/f", "x"), entry], &lowers).tree();
     let node = tree.at("d");
-    assert_eq!((node.mode, node.owner(), node.mtime), (0o700, (1, 1), (5, 0)));
-    assert_eq!((node.xattr("user.a"), node.xattr("user.own")), (Some(&b"b"[..]), Some(&b"mine"[..])));
+    assert_eq!(
+        (node.mode, node.owner(), node.mtime),
+        (0o700, (1, 1), (5, 0))
+    );
+    assert_eq!(
+        (node.xattr("user.a"), node.xattr("user.own")),
+        (Some(&b"b"[..]), Some(&b"mine"[..]))
+    );
 }
 
 #[test]
@@ -88,12 +121,19 @@ fn row_03_what_is_implied_below_its_own_whiteout_takes_nothing() {
         return;
     }
     let lowers = below([vec![lower_dir("d"), lower_dir("d/e")]]);
-    for members in [vec![whiteout(".wh.d"), file("d/e/f", "x")], vec![file("d/e/f", "x"), whiteout(".wh.d")]] {
+    for members in [
+        vec![whiteout(".wh.d"), file("d/e/f", "x")],
+        vec![file("d/e/f", "x"), whiteout(".wh.d")],
+    ] {
         let layer = upper(&archive(members)).unwrap();
         layer.staged.fix_implied(&roots(&lowers)).unwrap();
         let tree = layer.tree();
         for path in ["d", "d/e"] {
-            assert_eq!((tree.at(path).mode, tree.at(path).owner()), (0o755, (0, 0)), "{path}");
+            assert_eq!(
+                (tree.at(path).mode, tree.at(path).owner()),
+                (0o755, (0, 0)),
+                "{path}"
+            );
         }
         assert!(tree.at("d").is_opaque());
     }
@@ -108,7 +148,11 @@ fn row_04_a_lower_file_or_whiteout_in_the_way_ends_the_search() {
         let lowers = below([vec![lower_dir("a"), lower_dir("a/b")], vec![hiding]]);
         let tree = linked(vec![file("a/b/c", "x")], &lowers).tree();
         for path in ["a", "a/b"] {
-            assert_eq!((tree.at(path).mode, tree.at(path).owner()), (0o755, (0, 0)), "{path}");
+            assert_eq!(
+                (tree.at(path).mode, tree.at(path).owner()),
+                (0o755, (0, 0)),
+                "{path}"
+            );
         }
     }
 }
@@ -118,7 +162,10 @@ fn row_05_each_lower_layer_is_resolved_alone() {
     if !is_root("row_05_each_lower_layer_is_resolved_alone") {
         return;
     }
-    let hidden_by_opaque = below([vec![lower_dir("d"), lower_dir("d/e")], vec![dir("d"), whiteout("d/.wh..wh..opq")]]);
+    let hidden_by_opaque = below([
+        vec![lower_dir("d"), lower_dir("d/e")],
+        vec![dir("d"), whiteout("d/.wh..wh..opq")],
+    ]);
     let tree = linked(vec![file("d/e/f", "x")], &hidden_by_opaque).tree();
     assert!(has_everything(tree.at("d/e")));
     let behind_symlink = below([vec![lower_dir("usr/lib"), symlink("lib", "/usr/lib")]]);
@@ -144,31 +191,58 @@ fn row_06_groups_are_inherited_from_setgid_directories() {
     if !is_root("row_06_groups_are_inherited_from_setgid_directories") {
         return;
     }
-    let own = [dir("s").mode(0o2755).owner(1, 50), file("s/new/er/f", "x").owner(2, 2)];
+    let own = [
+        dir("s").mode(0o2755).owner(1, 50),
+        file("s/new/er/f", "x").owner(2, 2),
+    ];
     let tree = linked(own.to_vec(), &below([vec![dir("x")]])).tree();
-    assert_eq!((tree.at("s/new").owner(), tree.at("s/new").mode), ((0, 50), 0o755));
+    assert_eq!(
+        (tree.at("s/new").owner(), tree.at("s/new").mode),
+        ((0, 50), 0o755)
+    );
     assert_eq!(tree.at("s/new/er").owner(), (0, 0));
     let lowers = below([vec![dir("s").mode(0o2755).owner(1, 60)]]);
     let tree = linked(vec![file("s/new/er/f", "x")], &lowers).tree();
     assert_eq!((tree.at("s").mode, tree.at("s").owner()), (0o2755, (1, 60)));
-    assert_eq!((tree.at("s/new").owner(), tree.at("s/new").mode), ((0, 60), 0o755));
+    assert_eq!(
+        (tree.at("s/new").owner(), tree.at("s/new").mode),
+        ((0, 60), 0o755)
+    );
     assert_eq!(tree.at("s/new/er").owner(), (0, 0));
 }
 
 /// `user::rwx, user:1:rwx, group::r-x, mask::rwx, other::r-x`, as the kernel stores an ACL.
 fn acl() -> Vec<u8> {
     let entry = |tag: u16, permissions: u16, id: u32| {
-        [tag.to_le_bytes().as_slice(), &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+        [
+            tag.to_le_bytes().as_slice(),
+            &permissions.to_le_bytes(),
+            &id.to_le_bytes(),
+        ]
+        .concat()
     };
     let none = u32::MAX;
-    let entries = [entry(1, 7, none), entry(2, 7, 1), entry(4, 5, none), entry(0x10, 7, none), entry(0x20, 5, none)];
+    let entries = [
+        entry(1, 7, none),
+        entry(2, 7, 1),
+        entry(4, 5, none),
+        entry(0x10, 7, none),
+        entry(0x20, 5, none),
+    ];
     [2_u32.to_le_bytes().to_vec(), entries.concat()].concat()
 }
 
 /// Whether the file system of the tests has ACLs at all.
 fn has_acls() -> bool {
-    let layer = upper(&archive([dir("d").xattr("system.posix_acl_default", acl())])).unwrap();
-    let has = layer.tree().at("d").xattr("system.posix_acl_default").is_some();
+    let layer = upper(&archive(
+        [dir("d").xattr("system.posix_acl_default", acl())],
+    ))
+    .unwrap();
+    let has = layer
+        .tree()
+        .at("d")
+        .xattr("system.posix_acl_default")
+        .is_some();
     if !has {
         eprintln!("SKIPPED default ACLs: the file system of the tests has none");
     }
@@ -180,7 +254,11 @@ fn row_06_default_acls_within_the_layer_are_inherited() {
     if !is_root("row_06_default_acls_within_the_layer_are_inherited") || !has_acls() {
         return;
     }
-    let members = [dir("d").xattr("system.posix_acl_default", acl()), file("d/f", "x"), file("d/new/f", "x")];
+    let members = [
+        dir("d").xattr("system.posix_acl_default", acl()),
+        file("d/f", "x"),
+        file("d/new/f", "x"),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     assert!(tree.at("d/f").xattr("system.posix_acl_access").is_some());
     assert!(tree.at("d/new").xattr("system.posix_acl_default").is_some());
@@ -191,12 +269,19 @@ fn row_06_default_acls_from_below_need_the_parents() {
     if !is_root("row_06_default_acls_from_below_need_the_parents") || !has_acls() {
         return;
     }
-    let lowers = below([vec![dir("d").owner(5, 5).xattr("system.posix_acl_default", acl())]]);
+    let lowers = below([vec![
+        dir("d")
+            .owner(5, 5)
+            .xattr("system.posix_acl_default", acl()),
+    ]]);
     let tar = archive([file("d/f", "x"), file("e/f", "x")]);
     let layer = upper(&tar).unwrap();
     let before = layer.tree();
     let error = layer.staged.fix_implied(&roots(&lowers)).unwrap_err();
-    assert!(matches!(&error, FixError::NeedsParents { path } if path.to_str() == Some("d")), "{error}");
+    assert!(
+        matches!(&error, FixError::NeedsParents { path } if path.to_str() == Some("d")),
+        "{error}"
+    );
     assert_eq!(layer.tree(), before, "nothing was changed");
     let over = at(&tar, Position::Over(roots(&lowers))).unwrap();
     let tree = over.tree();
@@ -210,7 +295,11 @@ fn row_08_the_lower_time_always() {
     if !is_root("row_08_the_lower_time_always") {
         return;
     }
-    let lowers = below([vec![lower_dir("d").pax("mtime", "30.000000007").pax("atime", "40.5")]]);
+    let lowers = below([vec![
+        lower_dir("d")
+            .pax("mtime", "30.000000007")
+            .pax("atime", "40.5"),
+    ]]);
     let layer = linked(vec![file("d/f", "x").mtime(1000)], &lowers);
     let metadata = std::fs::metadata(layer.root().join("d")).unwrap();
     assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (30, 7));

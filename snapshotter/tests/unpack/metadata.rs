@@ -6,7 +6,9 @@ use super::archive::{GNU, MTIME, Member, archive, dir, file, hardlink, symlink};
 use super::lane::{is_root, refused, upper};
 
 /// A version 2 file capability: `cap_net_raw+ep`.
-const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const CAPABILITY: &[u8] = &[
+    1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+];
 
 #[test]
 fn case_13_setuid_and_capabilities_survive_the_owner() {
@@ -14,8 +16,14 @@ fn case_13_setuid_and_capabilities_survive_the_owner() {
         return;
     }
     let members = [
-        file("ping", "x").mode(0o6755).owner(10, 20).xattr("security.capability", CAPABILITY),
-        hardlink("link", "ping").mode(0o6755).owner(11, 21).xattr("security.capability", CAPABILITY),
+        file("ping", "x")
+            .mode(0o6755)
+            .owner(10, 20)
+            .xattr("security.capability", CAPABILITY),
+        hardlink("link", "ping")
+            .mode(0o6755)
+            .owner(11, 21)
+            .xattr("security.capability", CAPABILITY),
     ];
     let tree = upper(&archive(members)).unwrap().tree();
     let node = tree.at("ping");
@@ -37,7 +45,9 @@ fn case_14_xattrs() {
             .xattr("trusted.overlay.opaque", "y")
             .xattr("unknown.namespace", "x")
             .pax("LIBARCHIVE.xattr.user.other", "eA=="),
-        dir("d").xattr("trusted.overlay.opaque", "y").xattr("user.d", "d"),
+        dir("d")
+            .xattr("trusted.overlay.opaque", "y")
+            .xattr("user.d", "d"),
         symlink("l", "f").xattr("security.test", "s"),
     ];
     let tree = upper(&archive(members)).unwrap().tree();
@@ -73,7 +83,10 @@ fn case_15_owners_in_every_notation() {
     let members = [
         file("octal", "").owner(1000, 1001),
         file("binary", "").owner(3_000_000_000, 4_294_967_294),
-        file("pax", "").owner(1, 1).pax("uid", "3000000001").pax("gid", "5"),
+        file("pax", "")
+            .owner(1, 1)
+            .pax("uid", "3000000001")
+            .pax("gid", "5"),
     ];
     let tree = upper(&archive(members)).unwrap().tree();
     assert_eq!(tree.at("octal").owner(), (1000, 1001));
@@ -108,22 +121,83 @@ fn case_16_times() {
     minus_one[11] = 0xff;
     let cases = [
         ("header", file("f", "").mtime(5), (5, 0), (5, 0)),
-        ("fraction", file("f", "").pax("mtime", "5.25"), (5, 250_000_000), (5, 250_000_000)),
-        ("ten digits", file("f", "").pax("mtime", "5.0123456789"), (5, 12_345_678), (5, 12_345_678)),
-        ("before 1970", file("f", "").pax("mtime", "-5.5"), (0, 0), (0, 0)),
-        ("binary before 1970", file("f", "").patch(136, minus_one), (0, 0), (0, 0)),
-        ("after 2262", file("f", "").pax("mtime", "9223372037"), (0, 0), (0, 0)),
-        ("last second", file("f", "").pax("mtime", "9223372036"), (9_223_372_036, 0), (9_223_372_036, 0)),
-        ("later access", file("f", "").mtime(5).pax("atime", "7.5"), (5, 0), (7, 500_000_000)),
-        ("earlier access", file("f", "").mtime(5).pax("atime", "3"), (5, 0), (5, 0)),
-        ("access after 2262", file("f", "").mtime(5).pax("atime", "9223372037"), (5, 0), (0, 0)),
-        ("GNU access", file("f", "").mtime(5).magic(GNU).patch(345, "00000000011\0"), (5, 0), (9, 0)),
+        (
+            "fraction",
+            file("f", "").pax("mtime", "5.25"),
+            (5, 250_000_000),
+            (5, 250_000_000),
+        ),
+        (
+            "ten digits",
+            file("f", "").pax("mtime", "5.0123456789"),
+            (5, 12_345_678),
+            (5, 12_345_678),
+        ),
+        (
+            "before 1970",
+            file("f", "").pax("mtime", "-5.5"),
+            (0, 0),
+            (0, 0),
+        ),
+        (
+            "binary before 1970",
+            file("f", "").patch(136, minus_one),
+            (0, 0),
+            (0, 0),
+        ),
+        (
+            "after 2262",
+            file("f", "").pax("mtime", "9223372037"),
+            (0, 0),
+            (0, 0),
+        ),
+        (
+            "last second",
+            file("f", "").pax("mtime", "9223372036"),
+            (9_223_372_036, 0),
+            (9_223_372_036, 0),
+        ),
+        (
+            "later access",
+            file("f", "").mtime(5).pax("atime", "7.5"),
+            (5, 0),
+            (7, 500_000_000),
+        ),
+        (
+            "earlier access",
+            file("f", "").mtime(5).pax("atime", "3"),
+            (5, 0),
+            (5, 0),
+        ),
+        (
+            "access after 2262",
+            file("f", "").mtime(5).pax("atime", "9223372037"),
+            (5, 0),
+            (0, 0),
+        ),
+        (
+            "GNU access",
+            file("f", "")
+                .mtime(5)
+                .magic(GNU)
+                .patch(345, "00000000011\0"),
+            (5, 0),
+            (9, 0),
+        ),
     ];
     for (case, member, modified, accessed) in cases {
         let layer = upper(&archive([member])).unwrap();
         let metadata = std::fs::metadata(layer.root().join("f")).unwrap();
-        assert_eq!((metadata.mtime(), metadata.mtime_nsec()), modified, "{case}");
-        assert_eq!((metadata.atime(), metadata.atime_nsec()), accessed, "{case}");
+        assert_eq!(
+            (metadata.mtime(), metadata.mtime_nsec()),
+            modified,
+            "{case}"
+        );
+        assert_eq!(
+            (metadata.atime(), metadata.atime_nsec()),
+            accessed,
+            "{case}"
+        );
     }
 }
 
@@ -154,7 +228,9 @@ fn case_17_file_type_bits_in_the_mode_do_not_count() {
     if !is_root("case_17_file_type_bits_in_the_mode_do_not_count") {
         return;
     }
-    let tree = upper(&archive([file("f", "").mode(0o100_640)])).unwrap().tree();
+    let tree = upper(&archive([file("f", "").mode(0o100_640)]))
+        .unwrap()
+        .tree();
     assert_eq!((tree.at("f").kind, tree.at("f").mode), ('f', 0o640));
 }
 
@@ -163,8 +239,18 @@ fn case_18_directory_times_come_last() {
     if !is_root("case_18_directory_times_come_last") {
         return;
     }
-    let members = [dir("a").mtime(11), dir("a/b").mtime(22), file("a/b/f", "x"), file("a/g", "x"), symlink("s", "a"), file("s/h", "x")];
+    let members = [
+        dir("a").mtime(11),
+        dir("a/b").mtime(22),
+        file("a/b/f", "x"),
+        file("a/g", "x"),
+        symlink("s", "a"),
+        file("s/h", "x"),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
-    assert_eq!((tree.at("a").mtime, tree.at("a/b").mtime), ((11, 0), (22, 0)));
+    assert_eq!(
+        (tree.at("a").mtime, tree.at("a/b").mtime),
+        ((11, 0), (22, 0))
+    );
     assert_eq!(tree.at("a/b/f").mtime.0, MTIME as i64);
 }

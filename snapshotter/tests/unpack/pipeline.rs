@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parapull_snapshotter::unpack::{
-    Attributes, Bounds, Cancelled, Class, Controls, Encoding, LayerPath, Node, OverlaySink, Position, Progress, Sink,
-    SinkError, Staged, ThreadPermit, UnpackError, Waiting, unpack,
+    Attributes, Bounds, Cancelled, Class, Controls, Encoding, LayerPath, Node, OverlaySink,
+    Position, Progress, Sink, SinkError, Staged, ThreadPermit, UnpackError, Waiting, unpack,
 };
 
 use super::archive::{archive, file};
@@ -51,7 +51,15 @@ fn any_number_of_threads_makes_the_same_tree() {
         .map(|threads| {
             let place = place();
             let dir = place.path().join("layer");
-            let unpacked = run(&compressed[..], &spec, &dir, Position::Upper, &Bounds::default(), threads).unwrap();
+            let unpacked = run(
+                &compressed[..],
+                &spec,
+                &dir,
+                Position::Upper,
+                &Bounds::default(),
+                threads,
+            )
+            .unwrap();
             assert_eq!(unpacked.compressed_bytes, compressed.len() as u64);
             assert_eq!(unpacked.uncompressed_bytes, tar.len() as u64);
             assert_eq!(unpacked.staged.entries, 40);
@@ -103,7 +111,10 @@ fn the_permit_may_change_at_any_buffer() {
     let spec = spec(&compressed, &tar, Encoding::Sniffed);
     let unpacked = unpack(source, &spec, sink, &Bounds::default(), controls).unwrap();
     assert_eq!(Tree::read(&unpacked.staged.root).0.len(), 40);
-    assert_eq!((progress.bytes_in(), progress.bytes_out()), (compressed.len() as u64, tar.len() as u64));
+    assert_eq!(
+        (progress.bytes_in(), progress.bytes_out()),
+        (compressed.len() as u64, tar.len() as u64)
+    );
     assert_eq!(progress.entries(), 40);
 }
 
@@ -123,7 +134,15 @@ fn a_source_that_fails_or_is_cancelled_ends_the_lane() {
             let (sender, source) = feed();
             sender.send(Ok(compressed[..20_000].to_vec())).unwrap();
             sender.send(Err(failure)).unwrap();
-            let error = run(source, &spec, &dir, Position::Upper, &Bounds::default(), threads).unwrap_err();
+            let error = run(
+                source,
+                &spec,
+                &dir,
+                Position::Upper,
+                &Bounds::default(),
+                threads,
+            )
+            .unwrap_err();
             assert_eq!(error.class(), class, "{error}");
             assert!(!dir.exists());
         }
@@ -142,7 +161,12 @@ impl Sink for Failing {
         self.inner.directory(path, attributes)
     }
 
-    fn file(&mut self, path: &LayerPath, attributes: &Attributes, size: u64) -> Result<(), SinkError> {
+    fn file(
+        &mut self,
+        path: &LayerPath,
+        attributes: &Attributes,
+        size: u64,
+    ) -> Result<(), SinkError> {
         self.files += 1;
         if self.files < 3 {
             return self.inner.file(path, attributes, size);
@@ -163,15 +187,30 @@ impl Sink for Failing {
         self.inner.file_end()
     }
 
-    fn symlink(&mut self, path: &LayerPath, target: &[u8], attributes: &Attributes) -> Result<(), SinkError> {
+    fn symlink(
+        &mut self,
+        path: &LayerPath,
+        target: &[u8],
+        attributes: &Attributes,
+    ) -> Result<(), SinkError> {
         self.inner.symlink(path, target, attributes)
     }
 
-    fn hardlink(&mut self, path: &LayerPath, target: &[u8], attributes: &Attributes) -> Result<(), SinkError> {
+    fn hardlink(
+        &mut self,
+        path: &LayerPath,
+        target: &[u8],
+        attributes: &Attributes,
+    ) -> Result<(), SinkError> {
         self.inner.hardlink(path, target, attributes)
     }
 
-    fn node(&mut self, path: &LayerPath, node: Node, attributes: &Attributes) -> Result<(), SinkError> {
+    fn node(
+        &mut self,
+        path: &LayerPath,
+        node: Node,
+        attributes: &Attributes,
+    ) -> Result<(), SinkError> {
         self.inner.node(path, node, attributes)
     }
 
@@ -242,7 +281,10 @@ fn a_panic_becomes_an_error() {
     let dir = place.path().join("layer");
     for threads in 1..=3 {
         let error = fail_while_the_source_blocks(&dir, threads, true);
-        assert!(matches!(&error, UnpackError::Panicked { message, .. } if message.contains("fire")), "{error}");
+        assert!(
+            matches!(&error, UnpackError::Panicked { message, .. } if message.contains("fire")),
+            "{error}"
+        );
         assert!(!dir.exists());
     }
 }
@@ -263,7 +305,15 @@ fn a_panic_of_the_source_becomes_an_error() {
     let place = place();
     let dir = place.path().join("layer");
     for threads in 1..=3 {
-        let error = run(Panicking, &spec, &dir, Position::Upper, &Bounds::default(), threads).unwrap_err();
+        let error = run(
+            Panicking,
+            &spec,
+            &dir,
+            Position::Upper,
+            &Bounds::default(),
+            threads,
+        )
+        .unwrap_err();
         assert_eq!(error.class(), Class::Defect, "{error}");
         assert!(!dir.exists());
     }
@@ -279,7 +329,11 @@ struct Watching<'a> {
 impl Read for Watching<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         assert_eq!(self.progress.waiting(), Waiting::Input);
-        assert_eq!(self.progress.bytes_in(), self.given, "all that was given is released before more is waited for");
+        assert_eq!(
+            self.progress.bytes_in(),
+            self.given,
+            "all that was given is released before more is waited for"
+        );
         let bytes = buffer.len().min(7_000);
         let bytes = self.bytes.read(&mut buffer[..bytes])?;
         self.given += bytes as u64;
@@ -335,12 +389,23 @@ fn a_deep_tree_is_removed_with_few_descriptors() {
         return;
     }
     let deep = "d/".repeat(1900);
-    let members = [file("x", "data").pax("path", format!("{deep}f")), file("bad", "").owner(1 << 32, 0)];
+    let members = [
+        file("x", "data").pax("path", format!("{deep}f")),
+        file("bad", "").owner(1 << 32, 0),
+    ];
     let tar = archive(members);
     let spec = spec(&tar, &tar, Encoding::Plain);
     let place = place();
     let dir = place.path().join("layer");
-    let error = run(&tar[..], &spec, &dir, Position::Upper, &Bounds::default(), 1).unwrap_err();
+    let error = run(
+        &tar[..],
+        &spec,
+        &dir,
+        Position::Upper,
+        &Bounds::default(),
+        1,
+    )
+    .unwrap_err();
     assert_eq!(error.class(), Class::BadImage);
     assert!(!dir.exists());
 }
@@ -368,11 +433,27 @@ fn a_full_disk_is_told_and_leaves_nothing() {
         .map(|tar| {
             let dir = small.join("layer");
             let spec = spec(tar, tar, Encoding::Plain);
-            let outcome = run(&tar[..], &spec, &dir, Position::Upper, &Bounds::default(), 2);
-            (outcome.map(|_| ()).map_err(|error| error.class()), dir.exists())
+            let outcome = run(
+                &tar[..],
+                &spec,
+                &dir,
+                Position::Upper,
+                &Bounds::default(),
+                2,
+            );
+            (
+                outcome.map(|_| ()).map_err(|error| error.class()),
+                dir.exists(),
+            )
         })
         .collect();
-    let unmounted = std::process::Command::new("umount").arg(&small).status().unwrap();
+    let unmounted = std::process::Command::new("umount")
+        .arg(&small)
+        .status()
+        .unwrap();
     assert!(unmounted.success());
-    assert_eq!(outcomes, [(Err(Class::Disk), false), (Err(Class::Disk), false)]);
+    assert_eq!(
+        outcomes,
+        [(Err(Class::Disk), false), (Err(Class::Disk), false)]
+    );
 }

@@ -38,7 +38,8 @@ impl Tree {
 
     /// The node at `path`; it must exist.
     pub fn at(&self, path: &str) -> &Node {
-        self.find(path).unwrap_or_else(|| panic!("no {path:?} in {self:?}"))
+        self.find(path)
+            .unwrap_or_else(|| panic!("no {path:?} in {self:?}"))
     }
 
     pub fn find(&self, path: &str) -> Option<&Node> {
@@ -47,11 +48,22 @@ impl Tree {
 
     /// Every path, as text.
     pub fn paths(&self) -> Vec<String> {
-        self.0.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+        self.0
+            .keys()
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect()
     }
 
-    fn read_directory(&mut self, directory: &Path, above: &[u8], firsts: &mut HashMap<u64, Vec<u8>>) {
-        let mut entries: Vec<_> = std::fs::read_dir(directory).unwrap().map(Result::unwrap).collect();
+    fn read_directory(
+        &mut self,
+        directory: &Path,
+        above: &[u8],
+        firsts: &mut HashMap<u64, Vec<u8>>,
+    ) {
+        let mut entries: Vec<_> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let separator = if above.is_empty() { &b""[..] } else { b"/" };
@@ -79,7 +91,10 @@ impl Node {
             _ => '?',
         };
         let target = if kind == 'l' {
-            std::fs::read_link(file).unwrap().into_os_string().into_vec()
+            std::fs::read_link(file)
+                .unwrap()
+                .into_os_string()
+                .into_vec()
         } else {
             Vec::new()
         };
@@ -90,10 +105,16 @@ impl Node {
             gid: metadata.gid(),
             mtime: (metadata.mtime(), metadata.mtime_nsec()),
             size: if kind == 'f' { metadata.size() } else { 0 },
-            device: (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev())),
+            device: (
+                rustix::fs::major(metadata.rdev()),
+                rustix::fs::minor(metadata.rdev()),
+            ),
             target,
             xattrs: xattrs(file),
-            first: firsts.entry(metadata.ino()).or_insert_with(|| path.to_vec()).clone(),
+            first: firsts
+                .entry(metadata.ino())
+                .or_insert_with(|| path.to_vec())
+                .clone(),
             content: (kind == 'f').then(|| Digest::of(&std::fs::read(file).unwrap())),
         }
     }
@@ -118,7 +139,9 @@ impl Node {
 pub fn xattrs(file: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut names = vec![0; 65_536];
     let length = rustix::fs::llistxattr(file, &mut names[..]).unwrap_or(0);
-    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let names = names[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
     let value = |name: &[u8]| {
         let mut value = vec![0; 65_536];
         let length = rustix::fs::lgetxattr(file, name, &mut value[..]).unwrap();
@@ -140,10 +163,27 @@ impl fmt::Debug for Tree {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        write!(f, "{}{:04o} {}:{} {:?} {}b", self.kind, self.mode, self.uid, self.gid, self.mtime, self.size)?;
-        write!(f, " dev {:?} -> {:?} group {:?}", self.device, text(&self.target), text(&self.first))?;
-        let content = self.content.map(|digest| digest.short()).unwrap_or_default();
-        let xattrs: Vec<_> = self.xattrs.iter().map(|(name, value)| (text(name), text(value))).collect();
+        write!(
+            f,
+            "{}{:04o} {}:{} {:?} {}b",
+            self.kind, self.mode, self.uid, self.gid, self.mtime, self.size
+        )?;
+        write!(
+            f,
+            " dev {:?} -> {:?} group {:?}",
+            self.device,
+            text(&self.target),
+            text(&self.first)
+        )?;
+        let content = self
+            .content
+            .map(|digest| digest.short())
+            .unwrap_or_default();
+        let xattrs: Vec<_> = self
+            .xattrs
+            .iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect();
         write!(f, " {content} {xattrs:?}")
     }
 }

@@ -11,8 +11,14 @@ fn case_06_regular_files_by_every_flag() {
         return;
     }
     for typeflag in [b'0', 0, b'7'] {
-        let tree = upper(&archive([Member::new(typeflag, "f").data("data")])).unwrap().tree();
-        assert_eq!((tree.at("f").kind, tree.at("f").size), ('f', 4), "{typeflag}");
+        let tree = upper(&archive([Member::new(typeflag, "f").data("data")]))
+            .unwrap()
+            .tree();
+        assert_eq!(
+            (tree.at("f").kind, tree.at("f").size),
+            ('f', 4),
+            "{typeflag}"
+        );
     }
     let old = Member::new(0, "f").data("data").magic(V7);
     assert_eq!(upper(&archive([old])).unwrap().tree().at("f").size, 4);
@@ -45,7 +51,8 @@ fn case_06_old_gnu_sparse_files_with_extension_blocks() {
     }
     let pieces: Vec<u64> = (0..30).collect();
     let slot = |n: &u64| format!("{:011o}\0{:011o}\0", n * 1000, 10).into_bytes();
-    let slots = |range: std::ops::Range<usize>| pieces[range].iter().flat_map(slot).collect::<Vec<u8>>();
+    let slots =
+        |range: std::ops::Range<usize>| pieces[range].iter().flat_map(slot).collect::<Vec<u8>>();
     let header = Member::new(b'S', "s")
         .magic(GNU)
         .size(300)
@@ -67,7 +74,11 @@ fn case_06_old_gnu_sparse_files_with_extension_blocks() {
     let content = std::fs::read(layer.root().join("s")).unwrap();
     assert_eq!(content.len(), 30_000);
     for n in 0..30 {
-        assert_eq!(content[n * 1000..n * 1000 + 11], *b"xxxxxxxxxx\0", "piece {n}");
+        assert_eq!(
+            content[n * 1000..n * 1000 + 11],
+            *b"xxxxxxxxxx\0",
+            "piece {n}"
+        );
     }
     assert_eq!(layer.tree().at("after").size, 1);
 }
@@ -99,14 +110,25 @@ fn case_06_pax_sparse_files() {
         .data(&data);
     let mut map = b"2\n100\n10\n2000\n20\n".to_vec();
     map.resize(512, 0);
-    let one_zero = version("1", "0").pax("GNU.sparse.realsize", "5000").data([map.clone(), data.clone()].concat());
+    let one_zero = version("1", "0")
+        .pax("GNU.sparse.realsize", "5000")
+        .data([map.clone(), data.clone()].concat());
     let with_pax_size = one_zero.clone().pax("size", (512 + 30).to_string());
     let mut expected = vec![0; 5000];
     expected[100..110].fill(b'a');
     expected[2000..2020].fill(b'b');
-    for (case, member) in [("0.0", zero_zero), ("0.1", zero_one), ("1.0", one_zero), ("1.0 with size", with_pax_size)] {
+    for (case, member) in [
+        ("0.0", zero_zero),
+        ("0.1", zero_one),
+        ("1.0", one_zero),
+        ("1.0 with size", with_pax_size),
+    ] {
         let layer = upper(&archive([member, file("after", "x")])).unwrap();
-        assert_eq!(std::fs::read(layer.root().join("real/s")).unwrap(), expected, "{case}");
+        assert_eq!(
+            std::fs::read(layer.root().join("real/s")).unwrap(),
+            expected,
+            "{case}"
+        );
         assert_eq!(layer.tree().at("after").size, 1, "{case}");
     }
 }
@@ -128,7 +150,10 @@ fn case_06_wrong_sparse_maps_are_refused() {
         ("negative", sparse("100", "1", "-5,10", 10)),
         ("count", sparse("100", "2", "0,10", 10)),
         ("odd", sparse("100", "1", "0,10,20", 10)),
-        ("overflow", sparse("100", "1", "9223372036854775807,9223372036854775807", 10)),
+        (
+            "overflow",
+            sparse("100", "1", "9223372036854775807,9223372036854775807", 10),
+        ),
         ("less data", sparse("100", "1", "0,50", 10)),
         ("more data", sparse("100", "1", "0,5", 10)),
         ("directory", {
@@ -147,10 +172,17 @@ fn case_07_a_directory_merges_with_a_directory() {
     if !is_root("case_07_a_directory_merges_with_a_directory") {
         return;
     }
-    let members = [dir("d").mode(0o700).owner(1, 1), file("d/f", "x"), dir("d").mode(0o750).owner(2, 3).mtime(99)];
+    let members = [
+        dir("d").mode(0o700).owner(1, 1),
+        file("d/f", "x"),
+        dir("d").mode(0o750).owner(2, 3).mtime(99),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     let node = tree.at("d");
-    assert_eq!((node.mode, node.owner(), node.mtime), (0o750, (2, 3), (99, 0)));
+    assert_eq!(
+        (node.mode, node.owner(), node.mtime),
+        (0o750, (2, 3), (99, 0))
+    );
     assert_eq!(tree.at("d/f").size, 1);
 }
 
@@ -183,7 +215,12 @@ fn case_07_replacing_a_directory_removes_what_is_below_it() {
     if !is_root("case_07_replacing_a_directory_removes_what_is_below_it") {
         return;
     }
-    let members = [dir("d/deep/er"), file("d/deep/er/f", "x"), file("d", "now a file"), file("other", "x")];
+    let members = [
+        dir("d/deep/er"),
+        file("d/deep/er/f", "x"),
+        file("d", "now a file"),
+        file("other", "x"),
+    ];
     let layer = upper(&archive(members)).unwrap();
     assert_eq!(layer.tree().paths(), ["d", "other"]);
     assert_eq!(layer.staged.usage.inodes, 3);
@@ -195,7 +232,13 @@ fn case_07_the_last_of_duplicate_files_wins_in_a_new_inode() {
     if !is_root("case_07_the_last_of_duplicate_files_wins_in_a_new_inode") {
         return;
     }
-    let tree = upper(&archive([file("f", "old"), hardlink("h", "f"), file("f", "newer")])).unwrap().tree();
+    let tree = upper(&archive([
+        file("f", "old"),
+        hardlink("h", "f"),
+        file("f", "newer"),
+    ]))
+    .unwrap()
+    .tree();
     assert_eq!((tree.at("f").size, tree.at("h").size), (5, 3));
 }
 
@@ -218,7 +261,10 @@ fn case_08_hard_links() {
     for name in ["through", "dots", "d/f"] {
         assert_eq!(tree.at(name).first, b"absolute", "{name}");
     }
-    assert_eq!((tree.at("to-link").kind, tree.at("to-link").first.as_slice()), ('l', &b"l"[..]));
+    assert_eq!(
+        (tree.at("to-link").kind, tree.at("to-link").first.as_slice()),
+        ('l', &b"l"[..])
+    );
 }
 
 #[test]
@@ -226,10 +272,17 @@ fn case_08_the_header_of_a_hard_link_is_applied_to_the_inode() {
     if !is_root("case_08_the_header_of_a_hard_link_is_applied_to_the_inode") {
         return;
     }
-    let link = hardlink("h", "f").mode(0o4711).owner(8, 9).mtime(77).xattr("user.x", "y");
+    let link = hardlink("h", "f")
+        .mode(0o4711)
+        .owner(8, 9)
+        .mtime(77)
+        .xattr("user.x", "y");
     let tree = upper(&archive([file("f", "x"), link])).unwrap().tree();
     let node = tree.at("f");
-    assert_eq!((node.mode, node.owner(), node.mtime), (0o4711, (8, 9), (77, 0)));
+    assert_eq!(
+        (node.mode, node.owner(), node.mtime),
+        (0o4711, (8, 9), (77, 0))
+    );
     assert_eq!(node.xattr("user.x"), Some(&b"y"[..]));
 }
 
@@ -255,11 +308,20 @@ fn case_09_symlinks_are_kept_verbatim_with_their_own_owner_and_time() {
     if !is_root("case_09_symlinks_are_kept_verbatim_with_their_own_owner_and_time") {
         return;
     }
-    let members = [file("f", "x"), symlink("l", "/.././/f").owner(4, 5).mtime(66)];
+    let members = [
+        file("f", "x"),
+        symlink("l", "/.././/f").owner(4, 5).mtime(66),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     let node = tree.at("l");
-    assert_eq!((node.target.as_slice(), node.owner(), node.mtime), (&b"/.././/f"[..], (4, 5), (66, 0)));
-    assert_eq!((tree.at("f").owner(), tree.at("f").mtime.0), ((0, 0), MTIME as i64));
+    assert_eq!(
+        (node.target.as_slice(), node.owner(), node.mtime),
+        (&b"/.././/f"[..], (4, 5), (66, 0))
+    );
+    assert_eq!(
+        (tree.at("f").owner(), tree.at("f").mtime.0),
+        ((0, 0), MTIME as i64)
+    );
 }
 
 #[test]
@@ -267,7 +329,10 @@ fn case_09_user_xattrs_of_symlinks_and_special_files_are_ignored() {
     if !is_root("case_09_user_xattrs_of_symlinks_and_special_files_are_ignored") {
         return;
     }
-    let members = [symlink("l", "f").xattr("user.x", "y"), Member::new(b'6', "p").xattr("user.x", "y")];
+    let members = [
+        symlink("l", "f").xattr("user.x", "y"),
+        Member::new(b'6', "p").xattr("user.x", "y"),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     assert!(tree.at("l").xattrs.is_empty() && tree.at("p").xattrs.is_empty());
 }
@@ -278,7 +343,10 @@ fn case_10_devices_and_fifos() {
         return;
     }
     let members = [
-        Member::new(b'3', "null").device(1, 3).mode(0o666).owner(0, 6),
+        Member::new(b'3', "null")
+            .device(1, 3)
+            .mode(0o666)
+            .owner(0, 6),
         Member::new(b'4', "disk").device(259, 70_000).mode(0o660),
         Member::new(b'6', "pipe").mode(0o600),
         Member::new(b'3', "whiteout").device(0, 0),
@@ -298,16 +366,28 @@ fn case_11_a_global_header_is_no_entry_and_changes_none() {
         return;
     }
     let global = |name: &str| Member::new(b'g', name).data("15 path=global\n11 uid=666\n");
-    let members = [file("f", "kept"), global("f"), global("new/.wh.f"), file("g", "x")];
+    let members = [
+        file("f", "kept"),
+        global("f"),
+        global("new/.wh.f"),
+        file("g", "x"),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     assert_eq!(tree.paths(), ["f", "g"]);
     assert_eq!(tree.at("g").uid, 0);
-    assert_eq!(refused(&archive([Member::new(b'g', "g").data("nonsense")])), Class::Corrupt);
+    assert_eq!(
+        refused(&archive([Member::new(b'g', "g").data("nonsense")])),
+        Class::Corrupt
+    );
 }
 
 #[test]
 fn case_12_unknown_types_are_refused() {
     for typeflag in [b'8', b'A', b'D', b'M', b'N', b'V', b'X', b's', 0xff] {
-        assert_eq!(refused(&archive([Member::new(typeflag, "f").data("x")])), Class::BadImage, "{typeflag}");
+        assert_eq!(
+            refused(&archive([Member::new(typeflag, "f").data("x")])),
+            Class::BadImage,
+            "{typeflag}"
+        );
     }
 }

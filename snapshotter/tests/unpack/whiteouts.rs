@@ -14,7 +14,9 @@ fn case_19_whiteouts_are_devices_with_their_headers_owner() {
     if !is_root("case_19_whiteouts_are_devices_with_their_headers_owner") {
         return;
     }
-    let tree = upper(&archive([whiteout("d/.wh.gone").owner(3, 4)])).unwrap().tree();
+    let tree = upper(&archive([whiteout("d/.wh.gone").owner(3, 4)]))
+        .unwrap()
+        .tree();
     assert_eq!(tree.paths(), ["d", "d/gone"]);
     let node = tree.at("d/gone");
     assert!(node.is_whiteout());
@@ -66,7 +68,11 @@ fn case_19_the_type_of_a_marker_does_not_matter() {
 #[test]
 fn case_20_whiteouts_of_nothing_are_refused() {
     for name in [".wh.", ".wh..", ".wh...", "d/.wh.", "d/.wh..", "d/.wh..."] {
-        assert_eq!(refused(&archive([whiteout(name)])), Class::BadImage, "{name}");
+        assert_eq!(
+            refused(&archive([whiteout(name)])),
+            Class::BadImage,
+            "{name}"
+        );
     }
 }
 
@@ -91,7 +97,13 @@ fn case_21_a_whiteout_after_its_target_hides_only_what_is_below() {
     if !is_root("case_21_a_whiteout_after_its_target_hides_only_what_is_below") {
         return;
     }
-    let members = [file("f", "kept"), whiteout(".wh.f"), dir("d"), file("d/g", "x"), whiteout(".wh.d")];
+    let members = [
+        file("f", "kept"),
+        whiteout(".wh.f"),
+        dir("d"),
+        file("d/g", "x"),
+        whiteout(".wh.d"),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     assert_eq!((tree.at("f").kind, tree.at("f").size), ('f', 4));
     assert!(tree.at("d").is_opaque());
@@ -103,7 +115,13 @@ fn case_21_a_whiteout_before_its_target_is_replaced() {
     if !is_root("case_21_a_whiteout_before_its_target_is_replaced") {
         return;
     }
-    let members = [whiteout(".wh.f"), file("f", "new"), whiteout("foo/.wh.bar"), dir("foo/bar/"), file("foo/bar/x", "x")];
+    let members = [
+        whiteout(".wh.f"),
+        file("f", "new"),
+        whiteout("foo/.wh.bar"),
+        dir("foo/bar/"),
+        file("foo/bar/x", "x"),
+    ];
     let tree = upper(&archive(members)).unwrap().tree();
     assert_eq!(tree.at("f").size, 3);
     assert!(tree.at("foo/bar").is_opaque());
@@ -115,7 +133,9 @@ fn case_21_a_directory_is_opaque_even_with_a_file_in_between() {
     if !is_root("case_21_a_directory_is_opaque_even_with_a_file_in_between") {
         return;
     }
-    let tree = upper(&archive([whiteout(".wh.d"), file("d", "x"), dir("d")])).unwrap().tree();
+    let tree = upper(&archive([whiteout(".wh.d"), file("d", "x"), dir("d")]))
+        .unwrap()
+        .tree();
     assert!(tree.at("d").is_opaque());
 }
 
