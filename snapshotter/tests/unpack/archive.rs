@@ -129,7 +129,7 @@ impl Member {
     fn header(&self) -> [u8; 512] {
         let mut header = [0; 512];
         let mut put = |offset: usize, bytes: &[u8]| {
-            header[offset..offset + bytes.len()].copy_from_slice(bytes)
+            header[offset..offset + bytes.len()].copy_from_slice(bytes);
         };
         put(0, &self.name[..self.name.len().min(100)]);
         put(100, octal(self.mode, 7).as_bytes());
