@@ -57,7 +57,7 @@ pub struct Unpacked {
 /// when the compressed bytes have `spec.digest` and the uncompressed ones `spec.diff_id`, those after the archive's
 /// end included. On any error the sink is dropped, which removes what it made.
 ///
-/// Memory: 256 KiB for input and one or, with more threads, at most [`ahead::BUFFERS`] buffers of 256 KiB.
+/// Memory: 256 KiB for input and one or, with more threads, at most 16 buffers of 256 KiB.
 ///
 /// # Errors
 /// [`UnpackError`], whose [`class`](UnpackError::class) says whether another fetch, another image or another disk

@@ -117,10 +117,19 @@ impl Member {
         bytes
     }
 
+    pub fn is_whiteout(&self) -> bool {
+        self.name.windows(4).any(|part| part == b".wh.")
+    }
+
+    /// The name, if the member is a directory and no marker.
+    pub fn directory_name(&self) -> Option<&[u8]> {
+        (self.typeflag == b'5').then_some(self.name.as_slice())
+    }
+
     fn header(&self) -> [u8; 512] {
         let mut header = [0; 512];
         let mut put = |offset: usize, bytes: &[u8]| {
-            header[offset..offset + bytes.len()].copy_from_slice(bytes)
+            header[offset..offset + bytes.len()].copy_from_slice(bytes);
         };
         put(0, &self.name[..self.name.len().min(100)]);
         put(100, octal(self.mode, 7).as_bytes());
@@ -143,6 +152,31 @@ impl Member {
         }
         checksum(&mut header);
         header
+    }
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (name, link) = (text(&self.name), text(&self.link));
+        let Self {
+            mode,
+            uid,
+            gid,
+            mtime,
+            ..
+        } = self;
+        write!(
+            f,
+            "{}{mode:04o} {uid}:{gid} @{mtime} {name:?}",
+            char::from(self.typeflag)
+        )?;
+        write!(
+            f,
+            " -> {link:?} {}b +{} records",
+            self.data.len(),
+            self.pax.len()
+        )
     }
 }
 

@@ -394,7 +394,7 @@ fn check(name: &str, tree: &Tree, root: &std::path::Path, expected: &Expected) {
         Same(one, other) => assert_eq!(tree.at(one).first, tree.at(other).first, "{name}"),
         NotSame(one, other) => assert_ne!(tree.at(one).first, tree.at(other).first, "{name}"),
         Symlink(path, target) => {
-            assert_eq!(tree.at(path).target, target.as_bytes(), "{name}: {path}")
+            assert_eq!(tree.at(path).target, target.as_bytes(), "{name}: {path}");
         }
         Absent(path) => assert!(tree.find(path).is_none(), "{name}: {path}"),
         Refused => panic!("{name}: accepted"),

@@ -37,7 +37,8 @@ pub fn is_root(test: &str) -> bool {
 
 /// An unpacked layer in a directory of its own.
 pub struct Layer {
-    place: TempDir,
+    /// Removes the layer in the end.
+    _place: TempDir,
     pub staged: Staged,
 }
 
@@ -48,10 +49,6 @@ impl Layer {
 
     pub fn root(&self) -> PathBuf {
         self.staged.root.clone()
-    }
-
-    pub fn place(&self) -> &Path {
-        self.place.path()
     }
 }
 
@@ -84,7 +81,7 @@ pub fn bounded(tar: &[u8], position: Position, bounds: &Bounds) -> Result<Layer,
         assert!(!dir.exists(), "a failed layer left something behind");
     }
     outcome.map(|unpacked| Layer {
-        place,
+        _place: place,
         staged: unpacked.staged,
     })
 }

@@ -5,6 +5,7 @@ pub mod lane;
 pub mod tree;
 
 mod breakouts;
+mod containerd;
 mod decisions;
 mod differential;
 mod linking;

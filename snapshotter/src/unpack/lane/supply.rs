@@ -111,7 +111,7 @@ impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
         loop {
             match mem::replace(&mut self.state, State::Failed) {
                 State::Inline(decoder) if self.controls.threads.threads() > 1 => {
-                    self.start_ahead(decoder)
+                    self.start_ahead(decoder);
                 }
                 State::Inline(mut decoder) => {
                     self.controls.progress.use_threads(1);

@@ -24,7 +24,7 @@ pub(super) type Lower = OwnedFd;
 #[derive(Debug, thiserror::Error)]
 pub enum FixError {
     /// A directory has a default ACL below, which everything made in it would have inherited: the layer must be
-    /// unpacked again over its parents ([`Position::Over`](super::Position::Over)). Nothing was changed.
+    /// unpacked again over its parents ([`Position::Over`]). Nothing was changed.
     #[error("link the layer: {path:?} has a default ACL in a lower layer")]
     NeedsParents {
         /// The directory, relative to the layer's root.

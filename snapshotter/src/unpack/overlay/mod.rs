@@ -2,7 +2,7 @@
 //!
 //! Entry for entry it does what containerd's overlayfs applier does; where it differs on purpose the place says so.
 //! Every call goes by a directory descriptor and a single name that is not followed: paths are resolved by
-//! [`tree`] alone, inside the root. Nothing is synced: whoever commits the snapshot decides about durability.
+//! `tree` alone, inside the root. Nothing is synced: whoever commits the snapshot decides about durability.
 
 mod attributes;
 mod copy;
@@ -39,7 +39,7 @@ pub enum Position {
 ///
 /// The tree grows in `<dir>/fs`, unreadable to others until it is finished, and is removed when the sink is dropped
 /// unfinished. Needs `CAP_MKNOD`, `CAP_SYS_ADMIN` (trusted attributes), `CAP_CHOWN`, `CAP_FOWNER` and
-/// `CAP_DAC_OVERRIDE`, and Linux 5.6 (`openat2`). Descriptors: at most [`tree::PARENTS_MAX`] directories and one file.
+/// `CAP_DAC_OVERRIDE`, and Linux 5.6 (`openat2`). Descriptors: about 64 directories and one file.
 #[derive(Debug)]
 pub struct OverlaySink {
     dir: PathBuf,

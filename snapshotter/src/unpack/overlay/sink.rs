@@ -141,32 +141,11 @@ impl Sink for OverlaySink {
     ) -> Result<(), SinkError> {
         let parent = self.begin(path, attributes)?;
         let leaf = path.split().1;
-        let (target_parent, target_leaf) = split(target);
-        let shown = super::display(target);
-        if matches!(target_leaf, b"" | b"." | b"..") {
-            return Err(SinkError::bad(
-                path.as_bytes(),
-                format!("a hard link to the directory {shown:?}"),
-            ));
-        }
-        let target_parent = self
-            .tree
-            .resolve(trim_root(target_parent), Missing::Refuse)
-            .map_err(|error| match error {
-                SinkError::BadEntry { reason, .. } => SinkError::bad(
-                    path.as_bytes(),
-                    format!("a hard link to {shown:?}: {reason}"),
-                ),
-                disk @ SinkError::Disk { .. } => disk,
-            })?;
+        let bad = |reason| bad_link(path, target, reason);
+        let (target_parent, target_leaf) = self.link_target(path, target)?;
         let link = || {
-            rustix::fs::linkat(
-                &target_parent.fd,
-                target_leaf,
-                &parent.fd,
-                leaf,
-                AtFlags::empty(),
-            )
+            let flags = AtFlags::empty();
+            rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags)
         };
         let linked = match link() {
             Err(Errno::EXIST) => {
@@ -176,14 +155,8 @@ impl Sink for OverlaySink {
             linked => linked,
         };
         linked.map_err(|errno| match errno {
-            Errno::NOENT => SinkError::bad(
-                path.as_bytes(),
-                format!("a hard link to {shown:?}, which the layer does not have"),
-            ),
-            Errno::PERM => SinkError::bad(
-                path.as_bytes(),
-                format!("a hard link to {shown:?}, which is a directory"),
-            ),
+            Errno::NOENT => bad("the layer does not have it"),
+            Errno::PERM => bad("it is a directory"),
             errno => refused("make the hard link", path.as_bytes(), errno),
         })?;
         let stat = stat_leaf(parent.fd.as_fd(), leaf)
@@ -323,6 +296,39 @@ impl OverlaySink {
         self.tree.resolve(path.split().0, Missing::Make)
     }
 
+    /// Where the target of a hard link is: an open directory and a name in it, which is not followed.
+    fn link_target<'a>(
+        &mut self,
+        path: &LayerPath,
+        target: &'a [u8],
+    ) -> Result<(Arc<Directory>, &'a [u8]), SinkError> {
+        let named = trim_end(target);
+        let (parent, leaf) = split(named);
+        if matches!(leaf, b"" | b"..") {
+            return Err(bad_link(path, target, "it is a directory"));
+        }
+        let parent = self
+            .tree
+            .resolve(trim_root(parent), Missing::Refuse)
+            .map_err(|error| match error {
+                SinkError::BadEntry { reason, .. } => bad_link(path, target, &reason),
+                disk @ SinkError::Disk { .. } => disk,
+            })?;
+        // containerd would follow a symlink here and nowhere else.
+        let is_symlink = || {
+            let stat = stat_leaf(parent.fd.as_fd(), leaf).ok().flatten();
+            stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+        };
+        if named.len() < target.len() && is_symlink() {
+            return Err(bad_link(
+                path,
+                target,
+                "it is a symlink with a slash behind it",
+            ));
+        }
+        Ok((parent, leaf))
+    }
+
     /// Makes `leaf`, in the place of whatever the layer had there.
     fn replacing<T>(
         &mut self,
@@ -363,7 +369,7 @@ impl OverlaySink {
         hidden.push(real.to_vec());
         for path in hidden {
             if let Some(known) = self.tree.directories.get_mut(&path) {
-                known.is_fresh |= known.implied == Some(Inherited::Everything);
+                known.is_fresh |= known.is_implied();
                 known.implied = None;
             }
         }
@@ -372,10 +378,7 @@ impl OverlaySink {
 
     /// An opaque marker in a bottom layer: containerd deletes what no entry has made, which is implied directories.
     fn remove_implied(&mut self, path: &[u8]) -> Result<(), SinkError> {
-        for implied in self
-            .tree
-            .directories_below(path, |known| known.implied.is_some())
-        {
+        for implied in self.tree.directories_below(path, Known::is_implied) {
             if self.tree.is_unpacked(&implied) || !self.tree.directories.contains_key(&implied) {
                 continue;
             }
@@ -400,6 +403,22 @@ fn write_all(fd: BorrowedFd<'_>, mut offset: u64, mut bytes: &[u8]) -> rustix::i
         }
     }
     Ok(())
+}
+
+fn bad_link(path: &LayerPath, target: &[u8], reason: &str) -> SinkError {
+    let target = super::display(target);
+    SinkError::bad(
+        path.as_bytes(),
+        format!("a hard link to {target:?}: {reason}"),
+    )
+}
+
+/// Takes slashes and `.` components off the end.
+fn trim_end(mut path: &[u8]) -> &[u8] {
+    while let Some(shorter) = path.strip_suffix(b"/").or_else(|| path.strip_suffix(b"/.")) {
+        path = shorter;
+    }
+    if path == b"." { b"" } else { path }
 }
 
 /// A hard link's target may be written as an absolute path.

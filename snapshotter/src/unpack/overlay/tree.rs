@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::error::SinkError;
-use super::super::path::{join, split};
+use super::super::path::{LayerPath, join, split};
 use super::super::sink::{Inherited, Time, Usage};
 use super::attributes::OPAQUE;
 use super::implied::{self, Lower};
@@ -59,6 +59,13 @@ pub(super) struct Known {
     pub(super) inherited_times: Option<(Time, Time)>,
 }
 
+impl Known {
+    /// No entry has made it.
+    pub(super) fn is_implied(&self) -> bool {
+        self.implied == Some(Inherited::Everything)
+    }
+}
+
 /// What to do about directories that a path needs and the layer does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -97,7 +104,7 @@ impl Tree {
         self.root.fd.as_fd()
     }
 
-    /// The directory at `path`, which need not be a real path but has no `..` unless `missing` is refused.
+    /// The directory at `path`, which need not be a real path.
     pub(super) fn resolve(
         &mut self,
         path: &[u8],
@@ -108,6 +115,10 @@ impl Tree {
         }
         if let Some(known) = self.parents.get(path) {
             return Ok(Arc::clone(known));
+        }
+        // Only of a clean path without symlinks is it known that it is the real one.
+        if LayerPath::clean(path).is_none_or(|clean| clean.as_bytes() != path) {
+            return self.walk(path, missing);
         }
         match open_beneath(self.root(), path) {
             Ok(fd) => Ok(self.keep(path, fd, path.to_vec())),
@@ -159,9 +170,7 @@ impl Tree {
                 usage.inodes = usage.inodes.saturating_sub(1);
                 usage.bytes = usage.bytes.saturating_sub(disk_bytes(kind, stat));
             }
-            let is_implied = directories
-                .get(path)
-                .is_some_and(|known| known.implied.is_some());
+            let is_implied = directories.get(path).is_some_and(Known::is_implied);
             if let Some(removed) = removed.as_mut().filter(|_| !is_implied) {
                 removed.insert(path.to_vec());
             }
@@ -209,10 +218,7 @@ impl Tree {
 
     /// True if an entry of this layer stands or once stood at the real path `path`.
     pub(super) fn is_unpacked(&self, path: &[u8]) -> bool {
-        let is_implied = self
-            .directories
-            .get(path)
-            .is_some_and(|known| known.implied.is_some());
+        let is_implied = self.directories.get(path).is_some_and(Known::is_implied);
         !is_implied
             || self
                 .removed
@@ -262,14 +268,19 @@ impl Tree {
         let mut here = Some(self.reopen(b"")?);
         let mut links = 0;
         let mut is_stable = true;
+        let mut is_blocked = false;
         while let Some(component) = pending.pop() {
             if component == b".." {
                 is_stable &= here.is_some();
+                is_blocked = false;
                 real.truncate(split(&real).0.len());
                 here = self.open_if_exists(&real)?;
                 continue;
             }
             let next = join(&real, &component);
+            if is_blocked {
+                break;
+            }
             let Some(fd) = &here else {
                 real = next;
                 continue;
@@ -290,15 +301,20 @@ impl Tree {
                     }
                     pending.extend(reversed_components(&target));
                 }
+                // Only `..` may follow, as in containerd's resolution.
                 Ok(Found::Other) if !self.is_whited_out(&next) => {
-                    return Err(SinkError::bad(
-                        path,
-                        "it leads through something that is not a directory",
-                    ));
+                    (real, here) = (next, None);
+                    is_blocked = true;
                 }
                 Err(Errno::NOENT) | Ok(Found::Other) => (real, here) = (next, None),
                 Err(errno) => return Err(refused("look up", path, errno)),
             }
+        }
+        if is_blocked {
+            return Err(SinkError::bad(
+                path,
+                "it leads through something that is not a directory",
+            ));
         }
         Ok(Resolved {
             path: real,
@@ -345,7 +361,7 @@ impl Tree {
             is_whited_out || above.is_some_and(|known| known.is_fresh && known.times.is_none());
         let mut known = Known {
             implied: (!is_fresh).then_some(Inherited::Everything),
-            in_implied: above.is_some_and(|known| known.implied == Some(Inherited::Everything)),
+            in_implied: above.is_some_and(Known::is_implied),
             is_fresh,
             ..Known::default()
         };

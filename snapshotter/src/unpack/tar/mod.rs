@@ -1,6 +1,6 @@
 //! Tar archives as Go's `archive/tar` reads them, because what containerd accepts is what images contain.
 //!
-//! The reader pulls from a [`ByteStream`] and yields one [`Entry`] at a time, with every extended header already
+//! The reader pulls from a `ByteStream` and yields one [`Entry`] at a time, with every extended header already
 //! applied to it. The typed views of header blocks are `tar-core`'s; its parser is not used, since the two disagree
 //! on real archives: precedence of GNU and PAX names, repeated extended headers, malformed PAX records, negative
 //! times, binary owners and devices, signed checksums, a lone zero block, PAX sizes of sparse files.

@@ -33,9 +33,9 @@ impl Records {
     pub(super) fn parse(mut body: &[u8]) -> Result<Self, Malformed> {
         let mut raw = Raw::default();
         while !body.is_empty() {
-            let (key, value, rest) = record(body)?;
-            raw.take(key, value)?;
-            body = rest;
+            let record = Record::split(body)?;
+            raw.take(record.key, record.value)?;
+            body = record.rest;
         }
         raw.interpret()
     }
@@ -120,35 +120,43 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Splits the first record off: key, value and what follows.
-fn record(body: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Malformed> {
-    let malformed = || Malformed::new("malformed PAX record");
-    let space = body
-        .iter()
-        .position(|byte| *byte == b' ')
-        .ok_or_else(malformed)?;
-    let length = decimal(&body[..space], "PAX record length")?;
-    let length = usize::try_from(length).map_err(|_| malformed())?;
-    if length < 5 || length > body.len() || length <= space + 1 {
-        return Err(malformed());
+/// The first record of a body, and what follows it.
+struct Record<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn split(body: &'a [u8]) -> Result<Self, Malformed> {
+        let malformed = || Malformed::new("malformed PAX record");
+        let space = body
+            .iter()
+            .position(|byte| *byte == b' ')
+            .ok_or_else(malformed)?;
+        let length = decimal(&body[..space], "PAX record length")?;
+        let length = usize::try_from(length).map_err(|_| malformed())?;
+        if length < 5 || length > body.len() || length <= space + 1 {
+            return Err(malformed());
+        }
+        let (record, rest) = body.split_at(length);
+        let pair = record[space + 1..]
+            .strip_suffix(b"\n")
+            .ok_or_else(malformed)?;
+        let equals = pair
+            .iter()
+            .position(|byte| *byte == b'=')
+            .ok_or_else(malformed)?;
+        let (key, value) = (&pair[..equals], &pair[equals + 1..]);
+        let without_zeros = match key {
+            b"path" | b"linkpath" | b"uname" | b"gname" => value,
+            _ => key,
+        };
+        if key.is_empty() || without_zeros.contains(&0) {
+            return Err(malformed());
+        }
+        Ok(Self { key, value, rest })
     }
-    let (record, rest) = body.split_at(length);
-    let pair = record[space + 1..]
-        .strip_suffix(b"\n")
-        .ok_or_else(malformed)?;
-    let equals = pair
-        .iter()
-        .position(|byte| *byte == b'=')
-        .ok_or_else(malformed)?;
-    let (key, value) = (&pair[..equals], &pair[equals + 1..]);
-    let checked = match key {
-        b"path" | b"linkpath" | b"uname" | b"gname" => value,
-        _ => key,
-    };
-    if key.is_empty() || checked.contains(&0) {
-        return Err(malformed());
-    }
-    Ok((key, value, rest))
 }
 
 fn decimal_if_any(value: &[u8], name: &'static str) -> Result<Option<i64>, Malformed> {

@@ -303,3 +303,70 @@ const fn is_header_only(typeflag: u8) -> bool {
 
 /// Pieces of one sparse file. Go stops at a million; so long a map does not fit its metadata limit in most formats.
 const PIECES_MAX: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::stream::SliceStream;
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        metadata_bytes_max: 1 << 20,
+        metadata_headers_max: 64,
+    };
+
+    /// Name, type and data of every entry, with the stream cut into pieces of `step` bytes.
+    fn entries(bytes: &[u8], step: usize) -> Vec<(Vec<u8>, u8, Vec<u8>)> {
+        let mut stream = SliceStream {
+            bytes,
+            position: 0,
+            step,
+        };
+        let mut reader = Reader::new(&mut stream, LIMITS);
+        let mut entries = Vec::new();
+        while let Some(entry) = reader.next().unwrap() {
+            let mut data = Vec::new();
+            reader
+                .read_data(&entry, |_, bytes| {
+                    data.extend_from_slice(bytes);
+                    Ok(())
+                })
+                .unwrap();
+            entries.push((entry.name, entry.typeflag, data));
+        }
+        entries
+    }
+
+    #[test]
+    fn borders_of_buffers_do_not_matter() {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (index, name) in [
+            "short".to_owned(),
+            "long/".repeat(50),
+            "longer/".repeat(100),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(index as u64 * 700);
+            header.set_mode(0o644);
+            builder
+                .append_pax_extensions([("comment", &b"any"[..])])
+                .unwrap();
+            builder
+                .append_data(
+                    &mut header,
+                    name.trim_end_matches('/'),
+                    &vec![b'x'; index * 700][..],
+                )
+                .unwrap();
+        }
+        let bytes = builder.into_inner().unwrap();
+        let whole = entries(&bytes, usize::MAX >> 1);
+        assert_eq!(whole.len(), 3);
+        assert_eq!(whole[2].2.len(), 1400);
+        for step in [1, 7, 511, 512, 513, 4096] {
+            assert_eq!(entries(&bytes, step), whole, "{step}");
+        }
+    }
+}
