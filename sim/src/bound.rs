@@ -150,3 +150,54 @@ fn nanos(bytes: u64, bytes_per_second: u64) -> u64 {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_second);
     u64::try_from(nanos).unwrap_or(u64::MAX)
 }
+
+/// When everything is over at the latest: each pull's layers one after the other, three times over, over one connection
+/// and on one thread, and every request that can fail waiting as long as it may.
+pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
+    let host = &scenario.host;
+    let raw = plan.config.limits.raw();
+    let timing = plan.config.timing;
+    let last = scenario.pulls.iter().map(|pull| pull.at_ms).max();
+    let mut total = last.unwrap_or(0) * NANOS_PER_MILLI + setup_nanos(scenario);
+    let latency = first_byte_nanos(scenario)
+        + u64::from(scenario.registry.first_byte_ms_p99.unwrap_or(0)) * NANOS_PER_MILLI;
+    let wait_ms = timing.backoff_ms_max + timing.retry_after_ms_max + 2 * timing.stall_ms;
+    let faulty = !scenario.faults.faults.is_empty()
+        || scenario.registry.requests_per_second_max.is_some()
+        || scenario.registry.connections_max.is_some();
+    let chunk_bytes = match raw.chunk_bytes_max {
+        0 => raw.slice_bytes,
+        chunk => chunk.min(raw.slice_bytes),
+    };
+    for layer in plan.pulls.iter().flatten().map(|layer| plan.layer(*layer)) {
+        let cap = scenario.registry.connection_bytes_per_second;
+        let rate = cap
+            .map_or(u64::MAX, std::num::NonZeroU64::get)
+            .min(host.link_bytes_per_second)
+            .min(host.disk_bytes_per_second);
+        let bytes = layer.compressed_bytes * 2 + layer.uncompressed_bytes;
+        let lane = Cost::of(host, layer, 0, layer.compressed_bytes).work();
+        let chunks = layer.compressed_bytes.div_ceil(chunk_bytes).max(1);
+        let per_chunk = if faulty {
+            (wait_ms * NANOS_PER_MILLI + latency)
+                .saturating_mul(u64::from(timing.attempts_max) * u64::from(layer.sources))
+        } else {
+            2 * latency
+        };
+        let once = nanos(bytes, rate)
+            .saturating_add(2 * lane)
+            .saturating_add(per_chunk.saturating_mul(chunks))
+            .saturating_add(SPARE_NANOS);
+        total = total.saturating_add(once.saturating_mul(3));
+    }
+    let pauses = scenario.pulls.iter().map(|pull| match pull.awaiting {
+        parapull_scenario::Awaiting::Together => 0,
+        parapull_scenario::Awaiting::BottomUp { pause_us } => u64::from(pause_us) * 1_000 * 200,
+    });
+    let grace = (timing.cancel_grace_ms + 1_000) * NANOS_PER_MILLI;
+    total.saturating_add(pauses.sum()).saturating_add(grace)
+}
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+/// Links, drops, cancelled ops.
+const SPARE_NANOS: u64 = 1_000_000_000;

@@ -1,15 +1,32 @@
 //! Quick look.
 fn main() {
-    use parapull_scenario::*;
     let a: Vec<String> = std::env::args().collect();
-    let s = Scenario::single(
-        ImageSource::Spec(ImageSpec::preset(&a[1]).unwrap()),
-        Host::named(&a[2]).unwrap(),
-        RegistryProfile::named(&a[3]).unwrap(),
-        a[4].parse().unwrap(),
-    );
-    println!(
-        "{}",
-        serde_json::to_string_pretty(&parapull_sim::predict(&s).unwrap()).unwrap()
-    );
+    let (from, n): (u64, u64) = (a[1].parse().unwrap(), a[2].parse().unwrap());
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut kinds = std::collections::BTreeMap::<String, (u64, u64)>::new();
+    let mut inputs = 0;
+    parapull_sim::swarm(from..from + n, |s, r| {
+        match r {
+            Ok(run) => inputs += run.inputs(),
+            Err(f) => {
+                let m: String = f
+                    .message()
+                    .chars()
+                    .filter(|c| !c.is_ascii_digit())
+                    .take(110)
+                    .collect();
+                let e = kinds.entry(m).or_default();
+                if e.0 == 0 {
+                    e.1 = s.seed;
+                    println!("seed {} {}: {:.400}", s.seed, f.exit_code(), f.message());
+                }
+                e.0 += 1;
+            }
+        }
+        true
+    });
+    println!("inputs {inputs}");
+    for (m, (n, s)) in kinds {
+        println!("{n:6} (e.g. {s}) {m}");
+    }
 }

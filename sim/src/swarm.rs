@@ -1,0 +1,101 @@
+//! Many scenarios, each run and checked; what fails is kept as a value.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use parapull_scenario::Scenario;
+
+use crate::check::check;
+use crate::generate::generate;
+use crate::report::Run;
+use crate::world::{RunError, Violation};
+
+/// How a scenario failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The engine or the world panicked; with the message.
+    Crash(String),
+    /// Something that must happen did not.
+    Liveness(String),
+    /// Something happened that must not.
+    Correctness(String),
+}
+
+impl Failure {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Crash(_) => 10,
+            Self::Liveness(_) => 11,
+            Self::Correctness(_) => 12,
+        }
+    }
+
+    /// What failed, in one line.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Crash(message) | Self::Liveness(message) | Self::Correctness(message) => message,
+        }
+    }
+}
+
+/// Runs a scenario and checks it against the oracle; every twentieth seed runs twice and must do the same again.
+///
+/// # Errors
+/// How it failed. A scenario that cannot be run counts as a crash: generators make none.
+pub fn try_scenario(scenario: &Scenario) -> Result<Run, Failure> {
+    let attempt = || -> Result<Run, Failure> {
+        let run = Run::of(scenario).map_err(failure)?;
+        check(&run).map_err(|violation| failure(violation.into()))?;
+        if scenario.seed % SEEDS_PER_REPEAT == 0 {
+            let again = Run::of(scenario).map_err(failure)?;
+            if again.trace_hash() != run.trace_hash() {
+                return Err(Failure::Correctness(
+                    "invariant 13 (trace): the same scenario went another way".to_owned(),
+                ));
+            }
+        }
+        Ok(run)
+    };
+    match panic::catch_unwind(AssertUnwindSafe(attempt)) {
+        Ok(result) => result,
+        Err(payload) => Err(Failure::Crash(said(payload.as_ref()))),
+    }
+}
+
+/// Runs the scenarios of `seeds`; calls `seen` with each result and stops when it says so.
+pub fn swarm(
+    seeds: impl Iterator<Item = u64>,
+    mut seen: impl FnMut(&Scenario, &Result<Run, Failure>) -> bool,
+) {
+    for seed in seeds {
+        let scenario = generate(seed);
+        let result = try_scenario(&scenario);
+        if !seen(&scenario, &result) {
+            return;
+        }
+    }
+}
+
+fn failure(error: RunError) -> Failure {
+    match error {
+        RunError::Scenario(error) => Failure::Crash(error.to_string()),
+        RunError::Violation(Violation::Liveness(message)) => Failure::Liveness(message),
+        RunError::Violation(Violation::Correctness(message)) => Failure::Correctness(message),
+    }
+}
+
+fn said(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| {
+            payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+        })
+        .unwrap_or_else(|| "panicked without a message".to_owned())
+}
+
+const SEEDS_PER_REPEAT: u64 = 20;
