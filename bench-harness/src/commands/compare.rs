@@ -147,6 +147,7 @@ impl Compare {
             revision: report::revision(),
             machine,
             image: stage.image().clone(),
+            registry: stage.registry_name(),
             limits: Some(limits),
             runs,
             summary: Vec::new(),

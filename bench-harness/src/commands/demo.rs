@@ -79,6 +79,7 @@ impl Demo {
             revision: report::revision(),
             machine,
             image: stage.image().clone(),
+            registry: stage.registry_name(),
             limits: None,
             runs: found.lines.iter().map(|line| line.run.clone()).collect(),
             summary: Vec::new(),

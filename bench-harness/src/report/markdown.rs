@@ -35,13 +35,14 @@ pub fn markdown(result: &ComparisonResult) -> String {
     let _ = writeln!(
         text,
         "\n## How it was measured\n\n- {} ({} threads), {} memory, Linux {}, load {:.2} before the first run\n\
-         - written to {}; configurations interleaved, order rotated each repetition\n- revision {}\n\
+         - pulled from {} on loopback\n- written to {}; configurations interleaved, order rotated each repetition\n- revision {}\n\
          - `{}`",
         machine.cpu,
         machine.cores,
         bytes(machine.memory_bytes),
         machine.kernel,
         machine.load,
+        result.registry,
         machine.filesystem,
         result.revision,
         result.command

@@ -21,6 +21,9 @@ pub struct ComparisonResult {
     pub machine: Machine,
     /// What was pulled.
     pub image: ImageSize,
+    /// The registry it was pulled from, with its profile.
+    #[serde(default)]
+    pub registry: String,
     /// What this machine can do at best, measured in the same run.
     pub limits: Option<Limits>,
     /// Every run in the order it was made.
@@ -208,6 +211,7 @@ pub(super) mod tests {
                 uncompressed_bytes: 1 << 30,
                 files: 12_345,
             },
+            registry: "fake-registry".into(),
             limits: Some(Limits {
                 lower_bound_seconds: Some(1.2),
                 binding: Some("inflate".into()),
