@@ -145,6 +145,7 @@ impl Compare {
             schema: SCHEMA,
             command: command_line(),
             revision: report::revision(),
+            build: report::build().into(),
             machine,
             image: stage.image().clone(),
             registry: stage.registry_name(),

@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::markdown::bytes;
+use super::markdown::{bytes, seconds_text};
 use super::{ComparisonResult, NamedSummary};
 
 /// The picture could not be drawn; reads after "failed to …".
@@ -174,8 +174,8 @@ fn bar(area: &Area<'_>, scale: &Scale, line: &NamedSummary, row: i32, samples: &
         .ratio_to_baseline
         .filter(|ratio| (ratio - 1.0).abs() > 0.005);
     let label = faster.map_or_else(
-        || format!("{:.2} s", line.seconds.p50),
-        |ratio| format!("{:.2} s · {ratio:.1}×", line.seconds.p50),
+        || format!("{} s", seconds_text(line.seconds.p50)),
+        |ratio| format!("{} s · {ratio:.1}×", seconds_text(line.seconds.p50)),
     );
     let end = samples.iter().copied().fold(line.seconds.p50, f64::max);
     let start = scale.x(end) + 12;
@@ -203,7 +203,10 @@ fn limit(area: &Area<'_>, scale: &Scale, result: &ComparisonResult, height: i32)
         y += 12;
     }
     let binding = limits.binding.as_deref().unwrap_or("hardware");
-    let label = format!("limit of this machine: {bound:.2} s ({binding})");
+    let label = format!(
+        "limit of this machine: {} s ({binding})",
+        seconds_text(bound)
+    );
     let anchor = if x > WIDTH / 2 {
         HPos::Right
     } else {

@@ -17,6 +17,9 @@ pub struct ComparisonResult {
     pub command: String,
     /// The source revision, `unknown` outside a repository.
     pub revision: String,
+    /// `release`, or `debug`, whose figures say little.
+    #[serde(default)]
+    pub build: String,
     /// Where it was measured.
     pub machine: Machine,
     /// What was pulled.
@@ -173,6 +176,15 @@ pub fn revision() -> String {
     }
 }
 
+/// How this program was built.
+pub const fn build() -> &'static str {
+    if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    }
+}
+
 /// The version of the result document's shape.
 pub const SCHEMA: u32 = 1;
 
@@ -196,6 +208,7 @@ pub(super) mod tests {
             schema: SCHEMA,
             command: "parapull-bench compare".into(),
             revision: "0123456789ab".into(),
+            build: "release".into(),
             machine: Machine {
                 cpu: "a processor".into(),
                 cores: 2,
