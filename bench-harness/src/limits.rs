@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::layout::{Layout, LayoutLayer};
 use crate::processes::http_get;
-use crate::report::ImageSize;
+use crate::report::{ImageSize, seconds_text};
 
 /// Why a limit could not be measured; reads after "failed to …".
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,7 @@ pub struct Limits {
     pub cores: usize,
     /// Connections used for fetching.
     pub fetch_connections: usize,
-    /// Compressed bytes/s of the largest blob over those connections; `None` when the registry asks for credentials.
+    /// Compressed bytes/s of all blobs over those connections; `None` when the registry asks for credentials.
     pub fetch_bytes_per_second: Option<f64>,
     /// SHA-256 bytes/s on one thread.
     pub sha256_bytes_per_second: f64,
@@ -151,7 +152,8 @@ impl Limits {
         if let (Some(seconds), Some(binding)) = (self.lower_bound_seconds, &self.binding) {
             let _ = writeln!(
                 text,
-                "- **no pull can beat {seconds:.2} s** on {} threads ({binding})",
+                "- **no pull can beat {} s** on {} threads ({binding})",
+                seconds_text(seconds),
                 self.cores
             );
         }
@@ -172,38 +174,47 @@ fn per_second(amount: u64, start: Instant) -> f64 {
     amount as f64 / start.elapsed().as_secs_f64().max(1e-9)
 }
 
-/// Gets the largest blob in as many ranges as there are connections; whole when it is small.
+/// Gets all blobs in ranges, from one queue over all connections.
 fn fetch_rate(layout: &Layout, blob_urls: &[String]) -> io::Result<f64> {
-    let largest = layout
-        .layers
-        .iter()
-        .zip(blob_urls)
-        .max_by_key(|(layer, _)| layer.compressed_bytes);
-    let (layer, url) = largest.ok_or_else(|| io::Error::other("there is no blob"))?;
-    let bytes = layer.compressed_bytes;
-    let share = bytes.div_ceil(FETCH_CONNECTIONS as u64).max(1);
+    let mut ranges = Vec::new();
+    for (layer, url) in layout.layers.iter().zip(blob_urls) {
+        let mut first = 0;
+        while first < layer.compressed_bytes {
+            let end = (first + RANGE_BYTES).min(layer.compressed_bytes);
+            ranges.push((url.as_str(), (first, end - 1)));
+            first = end;
+        }
+    }
+    let next = AtomicUsize::new(0);
     let start = Instant::now();
     let fetched = thread::scope(|scope| {
-        let starts = (0..bytes).step_by(usize::try_from(share).unwrap_or(usize::MAX));
-        let threads: Vec<_> = starts
-            .map(|first| {
-                let range = (first, (first + share).min(bytes) - 1);
-                scope.spawn(move || {
-                    http_get(url, Some(range), |piece| {
-                        black_box(piece.len());
-                    })
-                })
-            })
+        let threads: Vec<_> = (0..FETCH_CONNECTIONS)
+            .map(|_| scope.spawn(|| fetch_from(&ranges, &next)))
             .collect();
-        let answers = threads.into_iter().map(|thread| match thread.join() {
-            Ok(Ok(response)) if (200..300).contains(&response.status) => Ok(response.bytes),
-            Ok(Ok(response)) => Err(io::Error::other(format!("status {}", response.status))),
-            Ok(Err(error)) => Err(io::Error::other(error)),
-            Err(_) => Err(io::Error::other("a fetching thread failed")),
+        let fetched = threads.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a fetching thread failed")))
         });
-        answers.sum::<io::Result<u64>>()
+        fetched.sum::<io::Result<u64>>()
     })?;
     Ok(per_second(fetched, start))
+}
+
+/// One connection's share of the queue, in bytes.
+fn fetch_from(ranges: &[(&str, (u64, u64))], next: &AtomicUsize) -> io::Result<u64> {
+    let mut fetched = 0;
+    while let Some((url, range)) = ranges.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let response = http_get(url, Some(*range), |piece| {
+            black_box(piece.len());
+        });
+        let response = response.map_err(io::Error::other)?;
+        if !(200..300).contains(&response.status) {
+            return Err(io::Error::other(format!("status {}", response.status)));
+        }
+        fetched += response.bytes;
+    }
+    Ok(fetched)
 }
 
 fn sha256_rate() -> io::Result<f64> {
@@ -255,6 +266,8 @@ fn file_rate(work: &Path) -> io::Result<f64> {
 const REPEATS: usize = 3;
 /// More than the ranges a puller keeps open to one registry gain nothing on loopback.
 const FETCH_CONNECTIONS: usize = 8;
+/// Large enough that a request costs nothing, small enough to share one big layer out.
+const RANGE_BYTES: u64 = 8 << 20;
 const BUFFER_BYTES: usize = 1 << 20;
 const HASH_BUFFERS: usize = 128;
 const WRITE_BUFFERS: usize = 256;

@@ -77,8 +77,10 @@ impl Demo {
             schema: SCHEMA,
             command: command_line(),
             revision: report::revision(),
+            build: report::build().into(),
             machine,
             image: stage.image().clone(),
+            registry: stage.registry_name(),
             limits: None,
             runs: found.lines.iter().map(|line| line.run.clone()).collect(),
             summary: Vec::new(),
@@ -204,9 +206,9 @@ fn table(lines: &[Line]) -> String {
     for line in lines {
         let run = &line.run;
         text.push_str(&format!(
-            "{:<14}{:>10.2}{:>9.1}×{:>14}{:>14}",
+            "{:<14}{:>10}{:>9.1}×{:>14}{:>14}",
             run.name(),
-            run.seconds,
+            report::seconds_text(run.seconds),
             baseline / run.seconds.max(1e-9),
             megabytes(run.bytes_fetched),
             megabytes(run.bytes_written)

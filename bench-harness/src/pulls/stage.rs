@@ -74,7 +74,7 @@ impl Stage {
         let contents = layout.contents()?;
         let (registry, reference) = serve(options, &workspace, &folder)?;
         let image = ImageSize {
-            name: options.image.clone(),
+            name: image_name(&options.image),
             layers: layout.layers.len(),
             compressed_bytes: layout.compressed_bytes(),
             uncompressed_bytes: contents.iter().map(|layer| layer.uncompressed_bytes).sum(),
@@ -151,6 +151,15 @@ impl Stage {
             tracing::warn!(%error, "this run may be warm");
         }
     }
+}
+
+/// A folder's last component, or the spec as it is.
+fn image_name(image: &str) -> String {
+    let folder = Path::new(image).file_name().filter(|_| image.contains('/'));
+    folder.map_or_else(
+        || image.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 fn serve(

@@ -35,15 +35,17 @@ pub fn markdown(result: &ComparisonResult) -> String {
     let _ = writeln!(
         text,
         "\n## How it was measured\n\n- {} ({} threads), {} memory, Linux {}, load {:.2} before the first run\n\
-         - written to {}; configurations interleaved, order rotated each repetition\n- revision {}\n\
+         - pulled from {} on loopback\n- written to {}; configurations interleaved, order rotated each repetition\n- revision {}, {} build\n\
          - `{}`",
         machine.cpu,
         machine.cores,
         bytes(machine.memory_bytes),
         machine.kernel,
         machine.load,
+        result.registry,
         machine.filesystem,
         result.revision,
+        result.build,
         result.command
     );
     text
@@ -74,11 +76,11 @@ fn table(result: &ComparisonResult) -> String {
         let largest = |of: fn(&Run) -> Option<u64>| runs.iter().filter_map(|run| of(run)).max();
         let _ = writeln!(
             text,
-            "| {name} | {version} | {} | {:.2} | {:.2}–{:.2} | {} | {} | {} | {} |",
+            "| {name} | {version} | {} | {} | {}–{} | {} | {} | {} | {} |",
             seconds.n,
-            seconds.p50,
-            seconds.min,
-            seconds.max,
+            seconds_text(seconds.p50),
+            seconds_text(seconds.min),
+            seconds_text(seconds.max),
             ratio(*ratio_to_baseline),
             ratio(*ratio_to_limit),
             largest(|run| run.bytes_written).map_or_else(|| "–".into(), bytes),
@@ -90,6 +92,18 @@ fn table(result: &ComparisonResult) -> String {
 
 fn ratio(value: Option<f64>) -> String {
     value.map_or_else(|| "–".into(), |value| format!("{value:.2}"))
+}
+
+/// Seconds with three digits, milliseconds at the finest.
+pub fn seconds_text(seconds: f64) -> String {
+    let digits = if seconds < 1.0 {
+        3
+    } else if seconds < 100.0 {
+        2
+    } else {
+        1
+    };
+    format!("{seconds:.digits$}")
 }
 
 /// Bytes with three digits, 1024-based.

@@ -10,6 +10,6 @@ mod result;
 
 pub use csv::csv;
 pub use files::{ReportError, read, write};
-pub use markdown::markdown;
+pub use markdown::{markdown, seconds_text};
 pub use plot::{PlotError, comparison_svg};
-pub use result::{ComparisonResult, ImageSize, NamedSummary, Run, SCHEMA, revision};
+pub use result::{ComparisonResult, ImageSize, NamedSummary, Run, SCHEMA, build, revision};

@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::markdown::bytes;
+use super::markdown::{bytes, seconds_text};
 use super::{ComparisonResult, NamedSummary};
 
 /// The picture could not be drawn; reads after "failed to …".
@@ -41,7 +41,7 @@ fn draw(area: &Area<'_>, result: &ComparisonResult, height: i32) -> Drawn {
     let image = &result.image;
     let title = format!("Pulling {}", image.name);
     let subtitle = format!(
-        "{} layers, {} compressed, {} unpacked · {} threads, {} · shorter is better",
+        "{} layers, {} compressed, {} unpacked · {} threads, {}",
         image.layers,
         bytes(image.compressed_bytes),
         bytes(image.uncompressed_bytes),
@@ -50,6 +50,8 @@ fn draw(area: &Area<'_>, result: &ComparisonResult, height: i32) -> Drawn {
     );
     text(area, &title, (LEFT_MARGIN, 30), 24, INK, HPos::Left)?;
     text(area, &subtitle, (LEFT_MARGIN, 58), 14, GREY, HPos::Left)?;
+    let legend = "shorter is better · bar: median · dot: one pull · ×: times as fast as the first";
+    text(area, legend, (LEFT_MARGIN, 80), 14, GREY, HPos::Left)?;
     let scale = Scale::of(result);
     axis(area, &scale, height)?;
     for (row, line) in result.summary.iter().enumerate() {
@@ -172,18 +174,15 @@ fn bar(area: &Area<'_>, scale: &Scale, line: &NamedSummary, row: i32, samples: &
         .ratio_to_baseline
         .filter(|ratio| (ratio - 1.0).abs() > 0.005);
     let label = faster.map_or_else(
-        || format!("{:.2} s", line.seconds.p50),
-        |ratio| format!("{:.2} s · {ratio:.1}×", line.seconds.p50),
+        || format!("{} s", seconds_text(line.seconds.p50)),
+        |ratio| format!("{} s · {ratio:.1}×", seconds_text(line.seconds.p50)),
     );
     let end = samples.iter().copied().fold(line.seconds.p50, f64::max);
-    text(
-        area,
-        &label,
-        (scale.x(end) + 12, middle),
-        15,
-        INK,
-        HPos::Left,
-    )
+    let start = scale.x(end) + 12;
+    let width = i32::try_from(label.chars().count())? * LABEL_CHARACTER_WIDTH;
+    let ground = [(start - 2, middle - 10), (start + width, middle + 10)];
+    area.draw(&Rectangle::new(ground, WHITE.filled()))?;
+    text(area, &label, (start, middle), 15, INK, HPos::Left)
 }
 
 fn limit(area: &Area<'_>, scale: &Scale, result: &ComparisonResult, height: i32) -> Drawn {
@@ -204,7 +203,10 @@ fn limit(area: &Area<'_>, scale: &Scale, result: &ComparisonResult, height: i32)
         y += 12;
     }
     let binding = limits.binding.as_deref().unwrap_or("hardware");
-    let label = format!("limit of this machine: {bound:.2} s ({binding})");
+    let label = format!(
+        "limit of this machine: {} s ({binding})",
+        seconds_text(bound)
+    );
     let anchor = if x > WIDTH / 2 {
         HPos::Right
     } else {
@@ -252,9 +254,11 @@ const BARS_LEFT: i32 = 190;
 /// Room for the label behind the longest bar.
 const BARS_RIGHT: i32 = 130;
 /// Title, subtitle and the limit's label.
-const TOP: i32 = 130;
+const TOP: i32 = 148;
 const ROW: i32 = 58;
 const BAR: i32 = 38;
+/// Of the label font at 15 pixels, on average; gridlines stop before the label.
+const LABEL_CHARACTER_WIDTH: i32 = 8;
 /// Tick labels and the axis' name.
 const BOTTOM: i32 = 60;
 

@@ -17,10 +17,16 @@ pub struct ComparisonResult {
     pub command: String,
     /// The source revision, `unknown` outside a repository.
     pub revision: String,
+    /// `release`, or `debug`, whose figures say little.
+    #[serde(default)]
+    pub build: String,
     /// Where it was measured.
     pub machine: Machine,
     /// What was pulled.
     pub image: ImageSize,
+    /// The registry it was pulled from, with its profile.
+    #[serde(default)]
+    pub registry: String,
     /// What this machine can do at best, measured in the same run.
     pub limits: Option<Limits>,
     /// Every run in the order it was made.
@@ -170,6 +176,15 @@ pub fn revision() -> String {
     }
 }
 
+/// How this program was built.
+pub const fn build() -> &'static str {
+    if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    }
+}
+
 /// The version of the result document's shape.
 pub const SCHEMA: u32 = 1;
 
@@ -193,6 +208,7 @@ pub(super) mod tests {
             schema: SCHEMA,
             command: "parapull-bench compare".into(),
             revision: "0123456789ab".into(),
+            build: "release".into(),
             machine: Machine {
                 cpu: "a processor".into(),
                 cores: 2,
@@ -208,6 +224,7 @@ pub(super) mod tests {
                 uncompressed_bytes: 1 << 30,
                 files: 12_345,
             },
+            registry: "fake-registry".into(),
             limits: Some(Limits {
                 lower_bound_seconds: Some(1.2),
                 binding: Some("inflate".into()),

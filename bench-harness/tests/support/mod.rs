@@ -1,6 +1,7 @@
 //! Small images written by hand, and whether this machine can run a real containerd.
 
 #![expect(clippy::unwrap_used, reason = "test support fails by panicking")]
+#![allow(dead_code, clippy::allow_attributes, reason = "no test uses all of it")]
 
 use std::fs;
 use std::io::Write as _;
