@@ -66,7 +66,8 @@ impl From<StoreError> for Status {
             StoreError::InvalidArgument(_) => Code::InvalidArgument,
             StoreError::FailedPrecondition(_) => Code::FailedPrecondition,
             // What Go answers for an error outside errdefs.
-            StoreError::Io { .. }
+            StoreError::StagedGone(_)
+            | StoreError::Io { .. }
             | StoreError::Metadata { .. }
             | StoreError::Damaged { .. }
             | StoreError::NewerSchema { .. } => {

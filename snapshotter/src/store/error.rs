@@ -21,6 +21,9 @@ pub enum StoreError {
     /// The snapshot is not in a state that allows the operation.
     #[error("{0}: failed precondition")]
     FailedPrecondition(String),
+    /// The staged tree that was to be committed is not there.
+    #[error("staged tree {} is gone", .0.display())]
+    StagedGone(PathBuf),
     /// A file operation failed.
     #[error("failed to {action} {}: {source}", path.display())]
     Io {
@@ -68,7 +71,8 @@ impl StoreError {
             Self::AlreadyExists(text) => Self::AlreadyExists(join(text)),
             Self::InvalidArgument(text) => Self::InvalidArgument(join(text)),
             Self::FailedPrecondition(text) => Self::FailedPrecondition(join(text)),
-            other @ (Self::Io { .. }
+            other @ (Self::StagedGone(_)
+            | Self::Io { .. }
             | Self::Metadata { .. }
             | Self::Damaged { .. }
             | Self::NewerSchema { .. }) => other,

@@ -58,8 +58,8 @@ impl Store {
     /// `Remove`, which containerd calls within its own transaction, waits for it.
     ///
     /// # Errors
-    /// `NotFound` without such a parent, `InvalidArgument` if it is not committed; the staged tree is then untouched. After a failed commit
-    /// it lies where it was.
+    /// `NotFound` without such a parent, `InvalidArgument` if it is not committed, `StagedGone` without the tree; what is staged is then
+    /// untouched. After a failed commit it lies where it was.
     pub fn commit_staged(&self, request: CommitStaged) -> Result<CommittedStaged> {
         let inner = &*self.inner;
         let reference = request.snapshot_ref.to_string();
@@ -68,6 +68,9 @@ impl Store {
             return Ok(CommittedStaged::Existed { name: info.name });
         }
         let owner = self.owner_over(parent)?;
+        if !request.fs.is_dir() {
+            return Err(StoreError::StagedGone(request.fs));
+        }
         let name = backend_name(&request.namespace, parent, &reference);
         let insertion = Insertion {
             id: self.reserved_id()?,

@@ -186,7 +186,7 @@ fn a_parent_that_cannot_be_one_leaves_the_tree_untouched() {
     );
     assert!(tree.join("one").is_file());
     let gone = store.commit_staged(request(&tree.join("nothing"), &chain, None));
-    assert!(matches!(gone, Err(StoreError::Io { .. })), "{gone:?}");
+    assert!(matches!(gone, Err(StoreError::StagedGone(_))), "{gone:?}");
     assert_eq!(all(&store).len(), 1);
     assert_eq!(
         super::snapshot_directories(&store),
