@@ -132,8 +132,14 @@ impl Serve {
         let service = SnapshotsService::new(store, Arc::new(pulls)).into_server();
         let status = status::listen(&status::socket_of(self.socket_path()?), driver.clone())?;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let served = serve(socket, Routes::default().with(service), shutdown()?).await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // Calls that wait for a layer end with its pull, so the pulls end before the server waits for its calls.
+        let (signal, stopping) = (shutdown()?, driver.clone());
+        let shutdown = async move {
+            signal.await;
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            stopping.shut_down().await;
+        };
+        let served = serve(socket, Routes::default().with(service), shutdown).await;
         status.abort();
         driver.shut_down().await;
         drop(driver);
