@@ -57,7 +57,7 @@ impl Demo {
         let missing = if self.embedded {
             None
         } else {
-            why_no_containerd()
+            why_no_containerd(self.stage.containerd.is_some())
         };
         if let Some(why) = &missing {
             println!("Running without containerd: {why}.");
@@ -179,13 +179,16 @@ fn found(baseline: Pulled, ours: Pulled, container: Option<String>) -> Found {
 }
 
 /// Why the demo cannot use containerd here.
-fn why_no_containerd() -> Option<String> {
+fn why_no_containerd(has_own: bool) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it needs root".into());
     }
-    let missing = ["containerd", "ctr", "runc"]
-        .into_iter()
-        .find(|name| find_program(name, "").is_err());
+    let programs: &[&str] = if has_own {
+        &["runc"]
+    } else {
+        &["containerd", "ctr", "runc"]
+    };
+    let missing = programs.iter().find(|name| find_program(name, "").is_err());
     missing.map(|name| format!("{name} is not installed"))
 }
 
