@@ -96,6 +96,7 @@ fn peers_are_compared_and_reported() {
     let shown = bench().arg("report").arg(&out).output().unwrap();
     assert!(shown.status.success());
     assert!(String::from_utf8_lossy(&shown.stdout).contains("containerd:unpigz"));
+    assert!(out.join("index.html").is_file());
 }
 
 fn assert_result(result: &Value) {
