@@ -152,9 +152,23 @@ fn misuse_is_told_before_anything_starts() {
             ],
             "--strategies",
         ),
-        (&["compare", "--out", "x"], "--image"),
         (
-            &["compare", "--image", "tiny", "--out", "x", "--reps", "0"],
+            &["compare", "--out", "x", "--peers", "containerd"],
+            "--image",
+        ),
+        (&["compare", "--image", "tiny", "--out", "x"], "--peers"),
+        (
+            &[
+                "compare",
+                "--image",
+                "tiny",
+                "--out",
+                "x",
+                "--peers",
+                "containerd",
+                "--reps",
+                "0",
+            ],
             "--reps",
         ),
     ] {

@@ -62,10 +62,12 @@ impl Demo {
         if let Some(why) = &missing {
             println!("Running without containerd: {why}.");
         }
+        let options = self.stage.options(&self.image);
+        // A missing program is told before minutes of crafting and pulling, not after.
+        options.programs.snapshotter().context("failed to begin")?;
         let progress = Progress::new();
         progress.say(format!("crafting and serving {}", self.image));
-        let stage = Stage::prepare(&self.stage.options(&self.image))
-            .context("failed to serve the image")?;
+        let stage = Stage::prepare(&options).context("failed to serve the image")?;
         let machine = Machine::here(stage.work());
         let found = if self.embedded || missing.is_some() {
             embedded(&stage, &progress)?
@@ -86,7 +88,7 @@ impl Demo {
             summary: Vec::new(),
         }
         .summarised();
-        report::write(&result, &self.out)?;
+        report::write(&result, &self.out).context("failed to report")?;
         self.print(&found, &result);
         if found.differences.is_empty() {
             return Ok(());

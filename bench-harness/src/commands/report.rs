@@ -23,12 +23,12 @@ impl ReportCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut results = Vec::new();
         for folder in report_folders(&self.folder)? {
-            let result = report::read(&folder)?;
-            report::write(&result, &folder)?;
+            let result = report::read(&folder).context("failed to show a report")?;
+            report::write(&result, &folder).context("failed to report")?;
             println!("{}", report::markdown(&result));
             results.push(result);
         }
-        let page = report::write_page(&results, &self.folder)?;
+        let page = report::write_page(&results, &self.folder).context("failed to report")?;
         println!("page: {}", page.display());
         Ok(())
     }
