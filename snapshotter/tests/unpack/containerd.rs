@@ -280,8 +280,8 @@ fn mutated(mutations: &[(usize, u8)]) -> Vec<u8> {
     for member in varied() {
         let bytes = member.bytes();
         let (header, data) = member.parts();
-        headers
-            .extend([(tar.len() + bytes.len() - data - header)..(tar.len() + bytes.len() - data)]);
+        let end = tar.len() + bytes.len() - data;
+        headers.push(end - header..end);
         tar.extend(bytes);
     }
     tar.extend([0; 1024]);

@@ -2,11 +2,12 @@
 //!
 //! Entry for entry it does what containerd's overlayfs applier does; where it differs on purpose the place says so.
 //! Every call goes by a directory descriptor and a single name that is not followed: paths are resolved by
-//! `tree` alone, inside the root. Nothing is synced: whoever commits the snapshot decides about durability.
+//! `resolve` alone, inside the root. Nothing is synced: whoever commits the snapshot decides about durability.
 
 mod attributes;
 mod implied;
 mod remove;
+mod resolve;
 mod sink;
 mod tree;
 
@@ -98,7 +99,7 @@ impl OverlaySink {
             dir: dir.to_path_buf(),
             made_dir,
             finished: false,
-            tree: Tree::new(root, lowers),
+            tree: Tree::new(root, lowers, position == Position::Bottom),
             position,
             file: None,
             entries: 0,
