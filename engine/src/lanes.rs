@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// The image that pays for a layer's lane, or what holds the layer.
-    fn lane_payer(&self, id: LayerId, layer: &Layer) -> Result<ImageId, HoldReason> {
+    pub(crate) fn lane_payer(&self, id: LayerId, layer: &Layer) -> Result<ImageId, HoldReason> {
         self.unpackable(id, layer)?;
         layer
             .wanted
@@ -53,7 +53,7 @@ impl Engine {
     }
 
     /// Whether a layer could be unpacked if a lane were free.
-    pub(crate) fn unpackable(&self, id: LayerId, layer: &Layer) -> Result<(), HoldReason> {
+    fn unpackable(&self, id: LayerId, layer: &Layer) -> Result<(), HoldReason> {
         if layer.state != LayerState::Waiting || layer.wanted.is_empty() {
             return Err(HoldReason::Nothing);
         }
