@@ -203,6 +203,7 @@ impl Engine {
             return;
         }
         self.settle_whole(blob_id, Some(id));
+        self.settle(blob_id);
     }
 
     /// Turns a ranged blob into one read whole, after its other fetches are closed.

@@ -59,7 +59,9 @@ impl World<'_> {
         }
         let trees = self.trees.entry(layer).or_default();
         trees.original = true;
-        trees.known = true;
+        // A daemon that stops takes no more pulls; what it has staged stays for its next life.
+        let stops = self.scenario.shutdown_ms.map(|ms| ms * 1_000_000);
+        trees.known = stops.is_none_or(|stops| self.now < stops);
         true
     }
 
