@@ -344,14 +344,18 @@ impl Engine {
             return;
         };
         let Some(outcome) = image.ending else { return };
-        let busy = image.links.iter().any(|link| {
-            matches!(
-                link.state,
-                LinkState::Linking(_)
-                    | LinkState::Cloning(_)
-                    | LinkState::Cloned
-                    | LinkState::Dropping(_)
-            )
+        let busy = image.links.iter().zip(0..).any(|(link, index)| {
+            let place = Place { image: id, index };
+            let layer = self.layers.get(&link.layer);
+            // While the places of an image are let go of one by one, some are still wanted.
+            layer.is_some_and(|layer| layer.wanted.contains(&place))
+                || matches!(
+                    link.state,
+                    LinkState::Linking(_)
+                        | LinkState::Cloning(_)
+                        | LinkState::Cloned
+                        | LinkState::Dropping(_)
+                )
         });
         if !busy && image.releasing.is_empty() {
             self.finish(id, outcome);
