@@ -265,7 +265,10 @@ impl Engine {
             return;
         }
         for (layer, index) in pull.layers.iter().zip(0..) {
-            self.want(layer, Place { image, index });
+            // A layer that cannot be had at all ends the image before the rest is wanted.
+            if self.images.get(&image).is_some_and(Image::is_live) {
+                self.want(layer, Place { image, index });
+            }
         }
         self.start_grace(image);
         self.finish_if_linked(image);
