@@ -37,6 +37,8 @@ pub struct Engine {
     pub(crate) stale: u64,
     outputs: VecDeque<Output>,
     pending_limits: Option<Limits>,
+    /// Limits have changed: some blobs may be cut into larger pieces than they allow.
+    pub(crate) pieces_shrank: bool,
     next_op: u64,
     drained: bool,
     shutting_down: bool,
@@ -80,6 +82,7 @@ impl Engine {
             stale: 0,
             outputs: VecDeque::new(),
             pending_limits: None,
+            pieces_shrank: false,
             next_op: 0,
             drained: true,
             shutting_down: false,
@@ -213,6 +216,7 @@ impl Engine {
         }
         self.pending_limits = None;
         self.config.limits = limits;
+        self.pieces_shrank = true;
         self.budgets.fetches.set_max(raw.fetches_max.into());
         self.budgets.unpacks.set_max(raw.unpacks_max.into());
         self.budgets.threads.set_max(raw.threads_max.into());
@@ -307,8 +311,12 @@ impl Engine {
 
     /// Opens the blob of a layer that has none; it stays unfed while the blob is read for another layer.
     pub(crate) fn feed(&mut self, layer_id: LayerId) {
-        let layer = &self.layers[&layer_id];
+        // Feeding one layer may fail an image, and with it others that were to be fed.
+        let Some(layer) = self.layers.get(&layer_id) else {
+            return;
+        };
         if self.blobs.contains_key(&layer.blob) {
+            self.hand_over(layer.blob, layer_id);
             return;
         }
         let destination = self.config.scheduling.destination;

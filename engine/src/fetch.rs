@@ -33,6 +33,14 @@ type Rank = (u8, u64, bool, Reverse<u64>, u32, BlobId);
 
 impl Engine {
     pub(crate) fn admit_fetches(&mut self) {
+        if self.pieces_shrank {
+            let whole = self.plan(true).piece_bytes_max;
+            let ranged = self.plan(false).piece_bytes_max;
+            for blob in self.blobs.values_mut() {
+                let in_ranges = blob.mode == Mode::Ranged;
+                blob.recut(if in_ranges { ranged } else { whole });
+            }
+        }
         while let Some((blob, step)) = self.next_step() {
             match step {
                 Step::Repeat(chunk) => self.fetch(blob, chunk),

@@ -132,6 +132,7 @@ impl<'a> World<'a> {
             plan,
         };
         world.schedule_scenario();
+        world.stage_from_before();
         Ok(world)
     }
 

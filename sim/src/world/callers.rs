@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use parapull_engine::{Have, ImageId, Input, LayerId, LayerError, Place, Pull, PullLayer};
+use parapull_engine::{Have, ImageId, Input, LayerError, Place, Pull, PullLayer};
 use parapull_scenario::Awaiting;
 
 use super::{Violation, World};
@@ -27,7 +27,7 @@ impl World<'_> {
         for (index, layer) in (0..).zip(self.plan.pulls[pull].clone()) {
             let have = if index < spec.linked {
                 Have::Linked
-            } else if self.is_staged(pull, layer) {
+            } else if self.tell_staged(layer) {
                 Have::Staged
             } else {
                 Have::Nothing
@@ -59,15 +59,6 @@ impl World<'_> {
             Awaiting::BottomUp { .. } if spec.linked < count => self.call(pull, spec.linked),
             Awaiting::BottomUp { .. } => {}
         }
-    }
-
-    /// Whether a layer lies staged from an earlier life of the daemon, at whatever index it was listed.
-    fn is_staged(&mut self, pull: usize, layer: LayerId) -> bool {
-        let spec = &self.scenario.pulls[pull];
-        let listed = spec.staged.iter().any(|index| {
-            *index >= spec.linked && self.plan.pulls[pull].get(*index as usize) == Some(&layer)
-        });
-        listed && self.stage_from_before(layer)
     }
 
     pub(super) fn on_call(&mut self, pull: usize, index: u32) {
