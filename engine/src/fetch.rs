@@ -355,6 +355,7 @@ impl Engine {
         let missing = blob.missing(chunk);
         let kind = OpKind::Fetch(Fetch {
             blob: id,
+            source: blob.source,
             chunk,
             base: blob.chunk(chunk).received,
             before: 0,
