@@ -202,7 +202,7 @@ impl Engine {
         self.admit_threads();
     }
 
-    /// Changed limits take force when what is held fits them; until then only running lanes are fed.
+    /// Changed limits take force when what is held fits them; until then only what holds bytes goes on.
     fn adopt_limits(&mut self) {
         let Some(limits) = self.pending_limits else {
             return;
@@ -228,9 +228,16 @@ impl Engine {
         }
     }
 
-    /// Whether new lanes and layers without a lane must wait for changed limits.
+    /// Whether what holds nothing yet must wait for changed limits.
     pub(crate) const fn limits_are_changing(&self) -> bool {
         self.pending_limits.is_some()
+    }
+
+    /// Whether one more lane may run, also under limits that wait to take force.
+    pub(crate) fn unpacks_free(&self) -> bool {
+        let pending = self.pending_limits.map(|limits| limits.raw().unpacks_max);
+        let max = pending.map_or(u64::MAX, u64::from);
+        self.budgets.unpacks.free() > 0 && self.budgets.unpacks.used() < max
     }
 
     fn request(&mut self, pull: Pull) {
@@ -272,6 +279,8 @@ impl Engine {
             // A layer that cannot be had at all ends the image before the rest is wanted.
             if self.images.get(&image).is_some_and(Image::is_live) {
                 self.want(layer, Place { image, index });
+            } else if layer.have == Have::Staged {
+                self.adopt_staged(layer);
             }
         }
         self.start_grace(image);
@@ -298,6 +307,15 @@ impl Engine {
         if layer.state == LayerState::Waiting && !self.is_fed(wanted.layer) {
             self.unfed.insert(wanted.layer);
             self.feed(wanted.layer);
+        }
+    }
+
+    /// Keeps a staged tree whose image has ended already, as if the image had let go of it.
+    fn adopt_staged(&mut self, staged: &PullLayer) {
+        if !self.layers.contains_key(&staged.layer) {
+            let layer = Layer::new(staged, LayerState::Staged);
+            self.layers.insert(staged.layer, layer);
+            self.release_layer(staged.layer);
         }
     }
 

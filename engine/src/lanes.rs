@@ -24,10 +24,7 @@ impl Engine {
     }
 
     fn next_lane(&self) -> Option<(LayerId, ImageId)> {
-        if self.budgets.unpacks.free() == 0
-            || self.budgets.threads.free() == 0
-            || self.limits_are_changing()
-        {
+        if !self.unpacks_free() || self.budgets.threads.free() == 0 {
             return None;
         }
         self.layers
@@ -64,6 +61,10 @@ impl Engine {
         if blob.mode == Mode::Settling(Settling::Corrupt) || blob.dropping.is_some() {
             return Err(HoldReason::Settling);
         }
+        if self.limits_are_changing() && blob.charge.amount() == 0 {
+            // Layers that hold bytes must get lanes, or what is held never shrinks.
+            return Err(HoldReason::LimitsChanging);
+        }
         if layer.over.is_some() && !self.parent_is_linked(layer) {
             return Err(HoldReason::Parent);
         }
@@ -82,9 +83,8 @@ impl Engine {
     pub(crate) fn lane_hold(&self, id: LayerId, layer: &Layer) -> HoldReason {
         match self.lane_payer(id, layer) {
             Err(hold) => hold,
-            Ok(_) if self.budgets.unpacks.free() == 0 => HoldReason::Unpacks,
+            Ok(_) if !self.unpacks_free() => HoldReason::Unpacks,
             Ok(_) if self.budgets.threads.free() == 0 => HoldReason::Threads,
-            Ok(_) if self.limits_are_changing() => HoldReason::LimitsChanging,
             Ok(_) => HoldReason::Nothing,
         }
     }

@@ -51,8 +51,7 @@ impl Engine {
     /// would be given away again at once, and taken back, for ever.
     fn lane_wants_thread(&self) -> bool {
         self.budgets.threads.free() == 0
-            && self.budgets.unpacks.free() > 0
-            && !self.limits_are_changing()
+            && self.unpacks_free()
             && self
                 .layers
                 .iter()
