@@ -187,6 +187,7 @@ impl Engine {
             return;
         };
         entry.state = LayerState::Waiting;
+        entry.unpacked_before = true;
         self.unfed.insert(layer);
         self.feed(layer);
     }

@@ -21,4 +21,4 @@ pub use plan::ScenarioError;
 pub use record::Bound;
 pub use report::{LayerPrediction, Phase, Prediction, PullPrediction, Run, predict};
 pub use swarm::{Failure, swarm, try_scenario};
-pub use world::{RunError, Violation};
+pub use world::{Observer, RunError, Violation};

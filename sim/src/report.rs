@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bound::{self, LowerBound};
 use crate::record::{Bound, Record};
-use crate::world::{Finished, RunError, World};
+use crate::world::{Finished, Observer, RunError, World};
 
 /// What a scenario comes to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,7 +110,22 @@ impl Run {
     /// # Panics
     /// When the engine finds an invariant broken.
     pub fn of(scenario: &Scenario) -> Result<Self, RunError> {
-        let finished = World::new(scenario)?.run()?;
+        Self::run(scenario, None)
+    }
+
+    /// Runs a scenario and tells `observer` every input and output with its time.
+    ///
+    /// # Errors
+    /// As [`Run::of`].
+    ///
+    /// # Panics
+    /// As [`Run::of`]; what was told until then helps to see why.
+    pub fn observed<'a>(scenario: &'a Scenario, observer: Observer<'a>) -> Result<Self, RunError> {
+        Self::run(scenario, Some(observer))
+    }
+
+    fn run<'a>(scenario: &'a Scenario, observer: Option<Observer<'a>>) -> Result<Self, RunError> {
+        let finished = World::new(scenario, observer)?.run()?;
         Ok(Self {
             scenario: scenario.clone(),
             finished,
