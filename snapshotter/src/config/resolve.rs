@@ -196,7 +196,7 @@ fn in_the_operators_words(error: LimitsError, unpacks: u32) -> (&'static str, St
 }
 
 /// The key that operators know a limit of the engine by.
-fn path_of(limit: &'static str) -> &'static str {
+pub(super) fn path_of(limit: &'static str) -> &'static str {
     LIMITS
         .iter()
         .find(|(name, _)| *name == limit)
