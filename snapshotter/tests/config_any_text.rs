@@ -1,5 +1,7 @@
 //! Whatever a configuration file says, it loads or is refused: nothing panics, and what loads can be written and read again.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 use parapull_snapshotter::config::Config;
 use proptest::prelude::*;
 

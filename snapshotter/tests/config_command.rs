@@ -1,5 +1,7 @@
 //! `config default`, `dump` and `check`: what they print and how they end.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 #[path = "../src/cli/config.rs"]
 mod command;
 

@@ -5,7 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::IgnoredKey;
 use super::error::Problem;
-use super::keys::{self, Key};
+use super::keys::{self, KEYS, Key};
 use super::values::{Found, quoted};
 use super::{foreign, suggest};
 
@@ -117,15 +117,14 @@ fn is_table(path: &str) -> bool {
             .strip_prefix(path)
             .is_some_and(|rest| rest.starts_with('.'))
     };
-    keys::KEYS.iter().any(holds) || foreign::has_table(path)
+    KEYS.iter().any(holds) || foreign::has_table(path)
 }
 
 fn unknown(path: &str) -> String {
     let foreign: Vec<_> = foreign::paths().collect();
-    let honoured = keys::KEYS.iter().map(|key| key.path);
-    // What has an effect is meant more often than what has none.
-    let nearest = suggest::nearest(path, honoured)
-        .or_else(|| suggest::nearest(path, foreign.iter().map(String::as_str)));
+    // What has an effect comes first, for it is meant more often than what has none.
+    let honoured = KEYS.iter().map(|key| key.path);
+    let nearest = suggest::nearest(path, honoured.chain(foreign.iter().map(String::as_str)));
     match nearest {
         Some(nearest) => format!("unknown key; did you mean {nearest}?"),
         None => "unknown key; `parapull-snapshotter config default` shows all there are".to_owned(),

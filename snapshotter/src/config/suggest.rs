@@ -2,7 +2,8 @@
 
 /// The known name nearest to `unknown`, if one is near enough to be worth a mention.
 ///
-/// A name that differs only in its table counts as nearest of all: keys in the wrong table are the commonest mistake.
+/// A right name in the wrong table is nearer than a wrong one in the right table, as that is the commoner mistake. Of
+/// names equally near, the first is meant.
 pub(super) fn nearest<'a>(
     unknown: &str,
     known: impl IntoIterator<Item = &'a str>,
@@ -10,7 +11,7 @@ pub(super) fn nearest<'a>(
     known
         .into_iter()
         .filter_map(|name| Some((distance(unknown, name)?, name)))
-        .min()
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 

@@ -250,9 +250,21 @@ impl Kind {
     }
 }
 
-/// A text as TOML.
+/// A text as TOML, on one line.
 pub(super) fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            _ if character.is_control() => {
+                quoted.push_str(&format!("\\u{:04X}", u32::from(character)));
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn or_auto<T>(found: &Found, value: impl Fn(&Found) -> Option<T>) -> Option<Setting<T>> {
@@ -325,3 +337,24 @@ pub(super) const COUNT_MAX: u32 = 65_536;
 const SIZE_MAX: ByteSize = ByteSize(1 << 50);
 /// What is shown of a value that cannot be used.
 const SHOWN_CHARS_MAX: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_reads_as_it_was() {
+        for text in [
+            "",
+            "a",
+            "a\"b\\c'd",
+            "tab\tline\r\n\u{7f}\u{85}\u{0}",
+            "äöü 𝄞",
+        ] {
+            let quoted = quoted(text);
+            assert!(!quoted.contains('\n'));
+            let read: toml::Table = toml::from_str(&format!("key = {quoted}")).unwrap();
+            assert_eq!(read["key"].as_str(), Some(text), "{quoted}");
+        }
+    }
+}
