@@ -15,7 +15,23 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
             "window = \"1GiB\"",
             "line 1: window: unknown key; did you mean parapull.window?",
         ),
-        ("[parapul]\nwindow = 1", "line 1: parapul: unknown key"),
+        (
+            "[parapul]\nwindow = 1",
+            "line 1: parapul: unknown table; window belongs in [parapull]",
+        ),
+        (
+            "[parapul]\n",
+            "line 1: parapul: unknown table; did you mean [parapull]?",
+        ),
+        (
+            "[pull_modes.paralel_pull_unpack]\n",
+            "did you mean [pull_modes.parallel_pull_unpack]?",
+        ),
+        ("[fus]\n", "did you mean [fuse]?"),
+        (
+            "[elephants]\na = {b = [1]}",
+            "line 1: elephants: unknown table; `parapull-snapshotter config default`",
+        ),
         (
             "[parapull]\nmax_concurrent_downloads = 1",
             "did you mean pull_modes.parallel_pull_unpack.max_concurrent_downloads?",
@@ -27,7 +43,7 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
         ("[fuse]\natr_timeout = 3", "did you mean fuse.attr_timeout?"),
         (
             "[plugins.\"io.containerd.snapshotter.v1.soci\".blob]\nmax_concurrent_downloads = 3",
-            "plugins: unknown key",
+            "plugins: unknown table; max_concurrent_downloads belongs in [pull_modes.parallel_pull_unpack]",
         ),
         (
             "parapull = 3",

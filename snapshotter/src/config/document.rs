@@ -67,7 +67,7 @@ impl Document {
             let key = path.to_owned();
             self.ignored.push(IgnoredKey { key, line, reason });
         } else if !is_table(path) {
-            self.problem(line, path, unknown(path));
+            self.problem(line, path, unknown(path, value));
         } else if let DeValue::Table(table) = value.get_ref() {
             self.has_soci_table |= path == keys::SOCI;
             self.walk(table, path, text);
@@ -120,14 +120,48 @@ fn is_table(path: &str) -> bool {
     KEYS.iter().any(holds) || foreign::has_table(path)
 }
 
-fn unknown(path: &str) -> String {
+fn unknown(path: &str, value: &Spanned<DeValue<'_>>) -> String {
+    if let DeValue::Table(_) = value.get_ref() {
+        return unknown_table(path, value);
+    }
     let foreign: Vec<_> = foreign::paths().collect();
     // What has an effect comes first, for it is meant more often than what has none.
     let honoured = KEYS.iter().map(|key| key.path);
     let nearest = suggest::nearest(path, honoured.chain(foreign.iter().map(String::as_str)));
     match nearest {
         Some(nearest) => format!("unknown key; did you mean {nearest}?"),
-        None => "unknown key; `parapull-snapshotter config default` shows all there are".to_owned(),
+        None => format!("unknown key; {SHOWS_ALL}"),
+    }
+}
+
+/// A table is known by what it holds (such as our keys in containerd's own configuration), or else by its name.
+fn unknown_table(path: &str, value: &Spanned<DeValue<'_>>) -> String {
+    let mut waiting = vec![value];
+    while let Some(value) = waiting.pop() {
+        let DeValue::Table(table) = value.get_ref() else {
+            continue;
+        };
+        for (name, value) in table {
+            let meant = KEYS
+                .iter()
+                .find(|key| key.is_flat() && key.name() == *name.get_ref());
+            if let Some(key) = meant {
+                return format!("unknown table; {} belongs in [{}]", key.name(), key.table());
+            }
+            waiting.push(value);
+        }
+    }
+    let foreign: Vec<_> = foreign::paths().collect();
+    let mut tables: Vec<&str> = KEYS.iter().map(Key::table).collect();
+    tables.extend(
+        foreign
+            .iter()
+            .filter_map(|path| Some(path.rsplit_once('.')?.0)),
+    );
+    tables.retain(|table| !table.is_empty());
+    match suggest::nearest(path, tables) {
+        Some(nearest) => format!("unknown table; did you mean [{nearest}]?"),
+        None => format!("unknown table; {SHOWS_ALL}"),
     }
 }
 
@@ -151,6 +185,7 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
+const SHOWS_ALL: &str = "`parapull-snapshotter config default` shows all there are";
 const MIRRORS: &str = "resolver.host";
 const INSECURE: &str = "insecure = true would make every registry be spoken to without TLS; it is not built yet: remove \
      it (registries on this machine are spoken to without TLS anyway)";

@@ -49,7 +49,7 @@ impl Key {
     }
 
     /// Whether an override may call it by its name alone.
-    fn is_flat(&self) -> bool {
+    pub(super) fn is_flat(&self) -> bool {
         [PARAPULL, SOCI].contains(&self.table())
     }
 
