@@ -144,6 +144,18 @@ impl Run {
         self.finished.record.inputs
     }
 
+    /// Pulls that became ready.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        let pulls = self.finished.record.pulls.iter();
+        pulls
+            .filter(|pull| {
+                pull.finished
+                    .is_some_and(|(_, outcome, _)| outcome == Outcome::Ready)
+            })
+            .count()
+    }
+
     /// What it says to people.
     #[must_use]
     pub fn prediction(&self) -> Prediction {
@@ -261,6 +273,24 @@ fn longest(phases: &[Phase]) -> Bound {
 )]
 pub(crate) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
+}
+
+/// A number of bytes as people read it, such as `1.5 GB`; decimal, as rates are.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    for (unit, name) in UNITS {
+        if count >= unit {
+            let tenths = count / (unit / 10);
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{count} B")
 }
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
