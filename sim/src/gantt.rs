@@ -234,7 +234,7 @@ fn draw_legend<'a>(root: &Area<'a>, at: (i32, i32), entries: &[(RGBColor, &str)]
         let corners = [(x, y - 6), (x + 14, y + 6)];
         root.draw(&Rectangle::new(corners, colour.filled()))?;
         write(root, label, (x + 20, y), 13, &GREY, HPos::Left)?;
-        x += 44 + 8 * i32::try_from(label.len()).unwrap_or(0);
+        x += 46 + 7 * i32::try_from(label.len()).unwrap_or(0);
     }
     Ok(())
 }

@@ -48,6 +48,6 @@ pub use check::check;
 pub use generate::generate;
 pub use plan::ScenarioError;
 pub use record::Bound;
-pub use report::{LayerPrediction, Phase, Prediction, PullPrediction, Run, bytes, predict};
+pub use report::{LayerPrediction, Phase, Prediction, PullPrediction, Run, Seen, bytes, predict};
 pub use swarm::{Failure, swarm, try_scenario};
 pub use world::{Observer, RunError, Violation};

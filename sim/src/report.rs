@@ -101,6 +101,21 @@ pub struct Run {
     pub(crate) finished: Finished,
 }
 
+/// How often something unusual happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Ranges asked for again.
+    pub retries: u64,
+    /// Blobs read whole because their ranges could not be used.
+    pub degraded: u64,
+    /// Blobs fetched once more because their bytes were wrong.
+    pub new_lives: u64,
+    /// Requests that met a fault of the registry.
+    pub faults_met: u64,
+    /// Faults of the node that happened.
+    pub local_faults: u64,
+}
+
 impl Run {
     /// Runs a scenario.
     ///
@@ -154,6 +169,19 @@ impl Run {
                     .is_some_and(|(_, outcome, _)| outcome == Outcome::Ready)
             })
             .count()
+    }
+
+    /// What of the unusual happened in it.
+    #[must_use]
+    pub const fn seen(&self) -> Seen {
+        let record = &self.finished.record;
+        Seen {
+            retries: record.retries,
+            degraded: record.degraded,
+            new_lives: record.new_lives,
+            faults_met: record.faults_met,
+            local_faults: record.local_faults,
+        }
     }
 
     /// What it says to people.
