@@ -282,8 +282,13 @@ impl Blob {
         }
     }
 
-    /// Takes back what was issued beyond the frontier; its bytes are dropped.
+    /// Takes back what was issued beyond the frontier; its bytes are dropped. That ranges are refused says nothing about
+    /// the whole read, whose attempts are counted anew.
     pub(crate) fn forget_scattered(&mut self) {
+        let frontier = (self.frontier as usize).min(self.chunks.len());
+        for chunk in &mut self.chunks[frontier..] {
+            chunk.attempts = 0;
+        }
         let from = (self.frontier as usize + 1).min(self.chunks.len());
         for chunk in &mut self.chunks[from..] {
             chunk.state = ChunkState::Idle;

@@ -107,8 +107,10 @@ impl Engine {
     }
 
     /// Work that goes on for another image is paid by that one from here on, even past its limit.
-    fn move_charges(&mut self, from: ImageId, id: LayerId) {
-        let layer = &self.layers[&id];
+    pub(crate) fn move_charges(&mut self, from: ImageId, id: LayerId) {
+        let Some(layer) = self.layers.get(&id) else {
+            return;
+        };
         let Some(to) = layer
             .wanted
             .iter()
@@ -222,7 +224,13 @@ impl Engine {
                 self.unlink(place);
                 self.finish_if_ended(place.image);
             }
-            Tree::Original if self.layers[&layer].wanted.is_empty() => self.forget_layer(layer),
+            Tree::Original if self.layers[&layer].wanted.is_empty() => {
+                // If its bytes are still being dropped, it goes with them.
+                if let Some(entry) = self.layers.get_mut(&layer) {
+                    entry.state = LayerState::Waiting;
+                }
+                self.forget_layer(layer);
+            }
             Tree::Original => self.unpack_again(layer),
         }
     }

@@ -226,6 +226,27 @@ impl Engine {
             image.fetches.set_max(raw.fetches_per_image_max.into());
             image.unpacks.set_max(raw.unpacks_per_image_max.into());
         }
+        self.fail_unstorable();
+    }
+
+    /// Fails the layers that changed limits leave no way to store.
+    fn fail_unstorable(&mut self) {
+        let spool_max = self.budgets.spool.max();
+        let hopeless = |blob: &&Blob| {
+            blob.destination == Destination::Spool
+                && blob.size > spool_max
+                && blob.charge.amount() == 0
+                && !blob.ending
+        };
+        let layers: Vec<LayerId> = self
+            .blobs
+            .values()
+            .filter(hopeless)
+            .map(|blob| blob.layer)
+            .collect();
+        for layer in layers {
+            self.fail_layer(layer, crate::error::LayerError::SpoolTooSmall);
+        }
     }
 
     /// Whether what holds nothing yet must wait for changed limits.

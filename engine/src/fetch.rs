@@ -180,16 +180,15 @@ impl Engine {
     /// Whether a blob may be charged to the spool.
     ///
     /// Where layers are unpacked in the order of their chain, a blob is stored only after those below it in some image,
-    /// or the spool could fill with layers that wait for one that finds no room. A layer that must be unpacked again
-    /// finds the layers above it there already, so it is stored even past the spool.
+    /// or the spool would fill with layers that wait for one that finds no room. Images that end, and layers that must
+    /// be unpacked again, can still leave it so: when nothing runs, the blob that comes next in a chain is stored past
+    /// the spool.
     fn may_store(&self, blob: &Blob) -> bool {
         let layer = &self.layers[&blob.layer];
+        let in_order = self.config.scheduling.unpack_order != UnpackOrder::Chain
+            || layer.wanted.iter().any(|place| self.is_next_stored(*place));
         let fits = blob.size <= self.budgets.spool.free();
-        if self.config.scheduling.unpack_order != UnpackOrder::Chain {
-            return fits;
-        }
-        (fits || layer.unpacked_before)
-            && layer.wanted.iter().any(|place| self.is_next_stored(*place))
+        fits && in_order || self.ops.is_empty() && self.parent_is_linked(layer)
     }
 
     /// Whether all layers below a place are linked, unpacked or stored.

@@ -89,7 +89,7 @@ impl Engine {
         }
     }
 
-    fn parent_is_linked(&self, layer: &Layer) -> bool {
+    pub(crate) fn parent_is_linked(&self, layer: &Layer) -> bool {
         layer
             .wanted
             .iter()

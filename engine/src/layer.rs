@@ -20,8 +20,6 @@ pub(crate) struct Layer {
     pub(crate) wanted: BTreeSet<Place>,
     /// Its tree depends on its parents, so it is unpacked over this place's.
     pub(crate) over: Option<Place>,
-    /// It was unpacked, but its tree was of no use.
-    pub(crate) unpacked_before: bool,
     /// Until when it is kept staged without anyone wanting it.
     pub(crate) expires: Option<Instant>,
     /// Uncompressed bytes its lane has written.
@@ -56,7 +54,6 @@ impl Layer {
             state,
             wanted: BTreeSet::new(),
             over: None,
-            unpacked_before: false,
             expires: None,
             produced: 0,
             entries: 0,

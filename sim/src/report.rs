@@ -101,6 +101,21 @@ pub struct Run {
     pub(crate) finished: Finished,
 }
 
+/// How often something unusual happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Ranges asked for again.
+    pub retries: u64,
+    /// Blobs read whole because their ranges could not be used.
+    pub degraded: u64,
+    /// Blobs fetched once more because their bytes were wrong.
+    pub new_lives: u64,
+    /// Requests that met a fault of the registry.
+    pub faults_met: u64,
+    /// Faults of the node that happened.
+    pub local_faults: u64,
+}
+
 impl Run {
     /// Runs a scenario.
     ///
@@ -142,6 +157,31 @@ impl Run {
     #[must_use]
     pub const fn inputs(&self) -> u64 {
         self.finished.record.inputs
+    }
+
+    /// Pulls that became ready.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        let pulls = self.finished.record.pulls.iter();
+        pulls
+            .filter(|pull| {
+                pull.finished
+                    .is_some_and(|(_, outcome, _)| outcome == Outcome::Ready)
+            })
+            .count()
+    }
+
+    /// What of the unusual happened in it.
+    #[must_use]
+    pub const fn seen(&self) -> Seen {
+        let record = &self.finished.record;
+        Seen {
+            retries: record.retries,
+            degraded: record.degraded,
+            new_lives: record.new_lives,
+            faults_met: record.faults_met,
+            local_faults: record.local_faults,
+        }
     }
 
     /// What it says to people.
@@ -261,6 +301,24 @@ fn longest(phases: &[Phase]) -> Bound {
 )]
 pub(crate) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
+}
+
+/// A number of bytes as people read it, such as `1.5 GB`; decimal, as rates are.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    for (unit, name) in UNITS {
+        if count >= unit {
+            let tenths = count / (unit / 10);
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{count} B")
 }
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
