@@ -182,9 +182,11 @@ impl TestImage {
 }
 
 fn clean(path: &[u8]) -> Vec<u8> {
-    let path = path.strip_prefix(b"./").unwrap_or(path);
-    let path = path.strip_prefix(b"/").unwrap_or(path);
-    path.strip_suffix(b"/").unwrap_or(path).to_vec()
+    let parts = path.split(|byte| *byte == b'/');
+    let parts: Vec<&[u8]> = parts
+        .filter(|part| !part.is_empty() && *part != b".")
+        .collect();
+    parts.join(&b'/')
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
