@@ -150,7 +150,7 @@ fn failed(order: &LaneOrder, error: &UnpackError) -> Fact {
             op: order.op,
             error: lane_error,
         },
-        cause: Some(Cause::of_lane(error, &order.name.host)),
+        cause: Some(Cause::of_lane(error)),
         staged: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, ImageId, LayerId};
+use parapull_engine::{BlobId, ImageId, LayerId, SourceId};
 
 use super::request::PullRequest;
 use crate::digest::Digest;
@@ -16,12 +16,19 @@ pub(super) struct BlobOrigin {
     pub(super) registry: Registry,
     pub(super) reference: Reference,
     pub(super) descriptor: Descriptor,
-    pub(super) host: String,
+    /// In the order of the engine's sources.
+    pub(super) hosts: Vec<String>,
+}
+
+impl BlobOrigin {
+    pub(super) fn host(&self, source: SourceId) -> Option<&String> {
+        self.hosts.get(usize::from(source.0))
+    }
 }
 
 impl std::fmt::Debug for BlobOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {}", self.descriptor.digest, self.host)
+        write!(f, "{} at {:?}", self.descriptor.digest, self.hosts)
     }
 }
 
@@ -31,7 +38,6 @@ pub(super) struct LayerName {
     pub(super) spec: LayerSpec,
     /// Whether it is a bottom layer: containerd applies those differently.
     pub(super) is_bottom: bool,
-    pub(super) host: String,
 }
 
 /// Ids handed out. A digest keeps its id while an image uses it.
@@ -62,7 +68,6 @@ impl Names {
         is_bottom: bool,
         request: &PullRequest,
     ) -> (BlobId, LayerId) {
-        let host = request.hosts.first().cloned().unwrap_or_default();
         let blob = *self
             .blob_ids
             .entry(layer.descriptor.digest)
@@ -75,7 +80,7 @@ impl Names {
             registry: request.registry.clone(),
             reference: request.image.reference.clone(),
             descriptor: layer.descriptor.clone(),
-            host: host.clone(),
+            hosts: request.hosts.clone(),
         };
         self.blobs.insert(blob, origin);
         let key = (layer.diff_id, is_bottom);
@@ -92,7 +97,6 @@ impl Names {
                 diff_id: layer.diff_id,
             },
             is_bottom,
-            host,
         });
         self.users.entry(image).or_default().push((blob, id));
         (blob, id)

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parapull_engine::{
-    Action, BlobId, Destination, Engine, Event, ImageId, Input, LayerId, LinkError, OpId, Output,
-    Place, Tree, Wake,
+    Action, BlobId, Destination, Engine, Event, ImageId, Input, LayerError, LayerId, LinkError,
+    OpId, Output, Place, Tree, Wake,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -264,9 +264,15 @@ impl<P: Placement> Run<P> {
     }
 
     fn note_cause(&mut self, layer: LayerId, fact: &Fact) {
+        let error = match fact.input {
+            Input::RangeFailed { error, .. } => LayerError::Fetch(error),
+            Input::LaneFailed { error, .. } => LayerError::Lane(error),
+            Input::LinkFailed { error, .. } => LayerError::Link(error),
+            _ => return,
+        };
         if let Some(cause) = &fact.cause {
             tracing::debug!(%layer, kind = cause.kind, cause = %cause.message, "an attempt failed");
-            self.pulls.note_cause(layer, cause.clone());
+            self.pulls.note_cause(layer, error, cause.clone());
         }
     }
 
@@ -366,7 +372,7 @@ impl<P: Placement> Run<P> {
         else {
             return self.fail_fetch(op);
         };
-        self.pulls.fetch_began(layer);
+        self.pulls.fetch_began(layer, origin.host(source));
         let bytes = self.blobs.bytes(blob, origin.descriptor.size, to);
         let (granted, grants) = watch::channel(credit);
         let (cancel, cancelled) = oneshot::channel();
