@@ -1,0 +1,89 @@
+//! The same image through CRI by containerd's own overlayfs and by parapull, from two registries: equal, entry by entry.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use fake_registry::HELLO_OUTPUT;
+use parapull_bench::processes::Programs;
+use parapull_bench::pulls::{RegistryKind, Stage, StageOptions, Subject};
+use parapull_scenario::ImageSpec;
+use support::node::{crafted, has_program, programs};
+
+#[test]
+fn a_tiny_image_is_the_same_by_both() {
+    compare("tiny", true);
+}
+
+#[test]
+fn odd_entries_are_the_same_by_both() {
+    compare("metadata", false);
+}
+
+#[test]
+fn a_model_image_is_the_same_by_both() {
+    compare("ml-like:300MB", true);
+}
+
+fn compare(preset: &str, has_hello: bool) {
+    let Some(programs) = programs(preset) else {
+        return;
+    };
+    for registry in [RegistryKind::Fake, RegistryKind::Docker] {
+        if registry == RegistryKind::Docker
+            && !(has_program(preset, "docker-registry") && has_program(preset, "skopeo"))
+        {
+            continue;
+        }
+        compare_from(preset, has_hello, registry, &programs);
+    }
+}
+
+fn compare_from(preset: &str, has_hello: bool, registry: RegistryKind, programs: &Programs) {
+    let image = crafted(&ImageSpec::preset(preset).unwrap());
+    let stage = Stage::prepare(&StageOptions {
+        image: image.layout.directory().display().to_string(),
+        registry,
+        profile: None,
+        work: None,
+        programs: programs.clone(),
+        containerd: None,
+    })
+    .unwrap();
+    let case = format!("{preset} from {}", stage.registry_name());
+    let theirs = stage
+        .pull_by_cri(&Subject::Containerd(None), "theirs", 0)
+        .unwrap()
+        .pulled();
+    let ours = stage.pull_by_cri(&Subject::Parapull, "ours", 0).unwrap();
+    eprintln!(
+        "{case}: {:.2} s by containerd, {:.2} s by parapull",
+        theirs.run.seconds, ours.pulled.run.seconds
+    );
+    let differences: Vec<String> = ours
+        .pulled
+        .tree
+        .diff(&theirs.tree)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(differences.is_empty(), "{case}: {differences:#?}");
+    assert_eq!(
+        ours.pulled.run.tree_sha256, theirs.run.tree_sha256,
+        "{case}"
+    );
+    let entries: usize = ours
+        .pulled
+        .tree
+        .layers
+        .iter()
+        .map(|layer| layer.entries.len())
+        .sum();
+    assert!(
+        entries > image.layers.len(),
+        "{case}: {entries} entries were compared"
+    );
+    if has_hello {
+        assert_eq!(ours.run_container().unwrap(), HELLO_OUTPUT, "{case}");
+    }
+}
