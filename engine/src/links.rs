@@ -141,6 +141,10 @@ impl Engine {
             .images
             .get(&place.image)
             .is_some_and(crate::image::Image::is_live);
+        let gone = error == LinkError::SourceGone && !matches!(tree, Some(Tree::Clone(_)));
+        if gone && !self.is_being_dropped(layer) {
+            self.unpack_again(layer);
+        }
         if !live {
             self.unlink(place);
             self.finish_if_ended(place.image);
@@ -148,11 +152,7 @@ impl Engine {
         }
         match (error, tree) {
             (LinkError::NeedsParents, Some(Tree::Original)) => self.unpack_over(place, layer),
-            (LinkError::SourceGone, None | Some(Tree::Original)) => {
-                if !self.is_being_dropped(layer) {
-                    self.unpack_again(layer);
-                }
-            }
+            (LinkError::SourceGone, None | Some(Tree::Original)) => {}
             _ => {
                 let outcome = Outcome::Failed {
                     index: place.index,
