@@ -3,7 +3,7 @@
 //! `deny.toml` holds the same lists for cargo-deny; a test keeps them alike. Licence texts inside the crates are not
 //! read: what counts is the expression their authors publish.
 
-use std::collections::BTreeSet;
+
 
 use super::Violation;
 use crate::workspace::Workspace;
