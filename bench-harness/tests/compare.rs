@@ -96,6 +96,7 @@ fn peers_are_compared_and_reported() {
     let shown = bench().arg("report").arg(&out).output().unwrap();
     assert!(shown.status.success());
     assert!(String::from_utf8_lossy(&shown.stdout).contains("containerd:unpigz"));
+    assert!(out.join("index.html").is_file());
 }
 
 fn assert_result(result: &Value) {
@@ -151,9 +152,23 @@ fn misuse_is_told_before_anything_starts() {
             ],
             "--strategies",
         ),
-        (&["compare", "--out", "x"], "--image"),
         (
-            &["compare", "--image", "tiny", "--out", "x", "--reps", "0"],
+            &["compare", "--out", "x", "--peers", "containerd"],
+            "--image",
+        ),
+        (&["compare", "--image", "tiny", "--out", "x"], "--peers"),
+        (
+            &[
+                "compare",
+                "--image",
+                "tiny",
+                "--out",
+                "x",
+                "--peers",
+                "containerd",
+                "--reps",
+                "0",
+            ],
             "--reps",
         ),
     ] {

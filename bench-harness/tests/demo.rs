@@ -11,6 +11,7 @@ use std::process::Output;
 
 use assert_cmd::Command;
 use parapull_bench::layout::Layout;
+use parapull_bench::processes::Programs;
 use support::{can_run, directory, file, hard_link, hello_program, symlink, write_layout};
 
 fn write_image(to: &Path) {
@@ -60,6 +61,7 @@ fn demo(folder: &Path, breaking: &str) -> Output {
         .arg("--out")
         .arg(folder.join("out"))
         .env("BREAK", breaking)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .output()
         .unwrap()
 }
@@ -114,4 +116,45 @@ fn a_missing_program_says_how_to_get_it() {
         stderr.contains("cargo build --bin parapull-snapshotter"),
         "{stderr}"
     );
+}
+
+#[test]
+fn the_demo_runs_through_a_real_containerd() {
+    if !can_run("demo through containerd", &["containerd", "ctr", "runc"]) {
+        return;
+    }
+    // They belong to other packages, which a test of this one does not build.
+    let programs = Programs::beside_this_one();
+    if programs.snapshotter().is_err() || programs.fake_registry().is_err() {
+        assert!(
+            std::env::var_os("PARAPULL_REQUIRE_ALL").is_none(),
+            "build the workspace's programs first"
+        );
+        eprintln!(
+            "SKIPPED demo through containerd: parapull-snapshotter or fake-registry is not built"
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for image in ["tiny", "metadata"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_parapull-bench"))
+            .args(["demo", "--image", image, "--out"])
+            .arg(folder.path().join("out"))
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{image}: {stdout}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for needle in [
+            "containerd",
+            "parapull",
+            "trees equal: yes",
+            "a container from the parapull image says: hello",
+        ] {
+            assert!(stdout.contains(needle), "{image}: {needle}: {stdout}");
+        }
+    }
 }

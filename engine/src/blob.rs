@@ -24,7 +24,6 @@ pub(crate) struct Blob {
     pub(crate) life: u32,
     pub(crate) mode: Mode,
     pub(crate) chunks: Vec<Chunk>,
-    chunk_bytes: u64,
     /// First chunk that is not wholly present.
     pub(crate) frontier: u32,
     /// First chunk never issued in this life.
@@ -72,6 +71,8 @@ pub(crate) enum Settling {
 /// A piece of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
+    /// Its first byte; it ends where the next one starts.
+    start: u64,
     pub(crate) state: ChunkState,
     /// Bytes present, from its start on.
     pub(crate) received: u64,
@@ -115,7 +116,6 @@ impl Blob {
                 Mode::Ranged
             },
             chunks: Vec::new(),
-            chunk_bytes: plan::chunk_bytes(size, plan.piece_bytes_max),
             frontier: 0,
             next: 0,
             due: BTreeSet::new(),
@@ -128,31 +128,23 @@ impl Blob {
             dropping: None,
             laned: false,
         };
-        blob.forget_chunks();
+        blob.forget_chunks(plan.piece_bytes_max);
         blob
     }
 
     /// Starts over with other pieces: a new life, or a whole read instead of ranges.
     pub(crate) fn replan(&mut self, plan: Plan) {
-        self.chunk_bytes = plan::chunk_bytes(self.size, plan.piece_bytes_max);
         self.mode = if plan.whole {
             Mode::Whole(None)
         } else {
             Mode::Ranged
         };
-        self.forget_chunks();
+        self.forget_chunks(plan.piece_bytes_max);
     }
 
-    fn forget_chunks(&mut self) {
-        let count = self.size.div_ceil(self.chunk_bytes);
-        let idle = Chunk {
-            state: ChunkState::Idle,
-            received: 0,
-            attempts: 0,
-        };
+    fn forget_chunks(&mut self, piece_bytes_max: u64) {
         self.chunks.clear();
-        self.chunks
-            .resize(usize::try_from(count).unwrap_or(usize::MAX), idle);
+        self.cut(0, piece_bytes_max);
         self.frontier = 0;
         self.next = 0;
         self.released = 0;
@@ -160,6 +152,44 @@ impl Blob {
         self.completed = None;
         self.consumed = false;
         self.laned = false;
+    }
+
+    /// Cuts what lies behind `start` into equal chunks; there are none from there on.
+    fn cut(&mut self, start: u64, piece_bytes_max: u64) {
+        let chunk_bytes = plan::chunk_bytes(self.size - start, piece_bytes_max);
+        let mut at = start;
+        while at < self.size {
+            self.chunks.push(Chunk {
+                start: at,
+                state: ChunkState::Idle,
+                received: 0,
+                attempts: 0,
+            });
+            at += chunk_bytes;
+        }
+    }
+
+    /// Cuts what was never issued into pieces of at most so many bytes, because limits have changed.
+    pub(crate) fn recut(&mut self, piece_bytes_max: u64) {
+        if !self.has_next() || self.missing(self.next).len() <= piece_bytes_max {
+            return;
+        }
+        let missing = self.missing(self.next);
+        let next = self.next as usize;
+        let start = self.chunk(self.next).start;
+        self.chunks.truncate(next);
+        if missing.start > start {
+            // What is here of the chunk becomes one of its own.
+            self.chunks.push(Chunk {
+                start,
+                state: ChunkState::Present,
+                received: missing.start - start,
+                attempts: 0,
+            });
+            self.next += 1;
+        }
+        self.cut(missing.start, piece_bytes_max);
+        self.advance_frontier();
     }
 
     pub(crate) fn chunk_count(&self) -> u32 {
@@ -176,8 +206,11 @@ impl Blob {
 
     /// The bytes of a chunk.
     pub(crate) fn range(&self, index: u32) -> ByteRange {
-        let start = u64::from(index) * self.chunk_bytes;
-        ByteRange::new(start, (start + self.chunk_bytes).min(self.size))
+        let end = self.chunks.get(index as usize + 1);
+        ByteRange::new(
+            self.chunk(index).start,
+            end.map_or(self.size, |next| next.start),
+        )
     }
 
     /// What is still missing of a chunk.
@@ -249,8 +282,13 @@ impl Blob {
         }
     }
 
-    /// Takes back what was issued beyond the frontier; its bytes are dropped.
+    /// Takes back what was issued beyond the frontier; its bytes are dropped. That ranges are refused says nothing about
+    /// the whole read, whose attempts are counted anew.
     pub(crate) fn forget_scattered(&mut self) {
+        let frontier = (self.frontier as usize).min(self.chunks.len());
+        for chunk in &mut self.chunks[frontier..] {
+            chunk.attempts = 0;
+        }
         let from = (self.frontier as usize + 1).min(self.chunks.len());
         for chunk in &mut self.chunks[from..] {
             chunk.state = ChunkState::Idle;
@@ -298,6 +336,23 @@ mod tests {
         assert_eq!(ranges[0].start, 0);
         assert_eq!(ranges[2].end, 25);
         assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+    }
+
+    #[test]
+    fn cuts_the_rest_anew_when_pieces_shrink() {
+        let mut blob = blob();
+        blob.next = 1;
+        blob.receive(1, 4);
+        blob.recut(3);
+        let starts: Vec<_> = (0..blob.chunk_count())
+            .map(|index| blob.range(index).start)
+            .collect();
+        assert_eq!(starts, [0, 9, 13, 16, 19, 22]);
+        assert_eq!((blob.next, blob.frontier), (2, 0));
+        assert_eq!(blob.receive(0, 9), 9);
+        assert_eq!(blob.frontier_bytes(), 13);
+        blob.recut(3);
+        assert_eq!(blob.chunk_count(), 6);
     }
 
     #[test]

@@ -107,8 +107,10 @@ impl Engine {
     }
 
     /// Work that goes on for another image is paid by that one from here on, even past its limit.
-    fn move_charges(&mut self, from: ImageId, id: LayerId) {
-        let layer = &self.layers[&id];
+    pub(crate) fn move_charges(&mut self, from: ImageId, id: LayerId) {
+        let Some(layer) = self.layers.get(&id) else {
+            return;
+        };
         let Some(to) = layer
             .wanted
             .iter()
@@ -117,10 +119,11 @@ impl Engine {
         else {
             return;
         };
+        let fed = self.is_fed(id);
         let mut moved = (0, 0);
         for op in self.ops.values_mut() {
             let (image, count) = match &mut op.kind {
-                OpKind::Fetch(fetch) if fetch.blob == layer.blob => {
+                OpKind::Fetch(fetch) if fed && fetch.blob == layer.blob => {
                     (&mut fetch.image, &mut moved.0)
                 }
                 OpKind::Lane(lane) if lane.layer == id => (&mut lane.image, &mut moved.1),
@@ -221,7 +224,13 @@ impl Engine {
                 self.unlink(place);
                 self.finish_if_ended(place.image);
             }
-            Tree::Original if self.layers[&layer].wanted.is_empty() => self.forget_layer(layer),
+            Tree::Original if self.layers[&layer].wanted.is_empty() => {
+                // If its bytes are still being dropped, it goes with them.
+                if let Some(entry) = self.layers.get_mut(&layer) {
+                    entry.state = LayerState::Waiting;
+                }
+                self.forget_layer(layer);
+            }
             Tree::Original => self.unpack_again(layer),
         }
     }
@@ -291,10 +300,63 @@ impl Engine {
             }
         }
         let of_blob = |layer: &&LayerId| self.layers[*layer].blob == id;
-        let hungry: Vec<LayerId> = self.unfed.iter().filter(of_blob).copied().collect();
+        let mut hungry: Vec<LayerId> = self.unfed.iter().filter(of_blob).copied().collect();
+        hungry.sort_by_key(|layer| self.lowest_index(*layer));
         for layer in hungry {
             self.feed(layer);
         }
+    }
+
+    /// Lets a blob serve another layer first, if that lies lower and no lane reads the blob.
+    ///
+    /// The same bytes may be wanted as a bottom layer and as an upper one. The upper one waits for what lies below it,
+    /// so the lower must never wait for the upper.
+    pub(crate) fn hand_over(&mut self, id: BlobId, to: LayerId) {
+        let Some(blob) = self.blobs.get(&id) else {
+            return;
+        };
+        let from = blob.layer;
+        let busy = blob.laned || blob.ending || blob.consumed;
+        if busy || from == to || self.lowest_index(to) >= self.lowest_index(from) {
+            return;
+        }
+        let Some(heir) = self.layers[&to].wanted.first().map(|place| place.image) else {
+            return;
+        };
+        if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.layer = to;
+        }
+        self.unfed.remove(&to);
+        self.unfed.insert(from);
+        self.charge_heir(id, heir);
+    }
+
+    /// All fetches of a blob are paid by one image from here on, even past its limit.
+    fn charge_heir(&mut self, id: BlobId, to: ImageId) {
+        let Some(mut heir) = self.images.remove(&to) else {
+            return;
+        };
+        for op in self.ops.values_mut() {
+            if let OpKind::Fetch(fetch) = &mut op.kind
+                && fetch.blob == id
+                && fetch.image.0 != to
+            {
+                let from = core::mem::replace(&mut fetch.image.0, to);
+                if let Some(image) = self.images.get_mut(&from) {
+                    heir.fetches
+                        .take_over(&mut image.fetches, fetch.image.1.amount());
+                }
+            }
+        }
+        self.images.insert(to, heir);
+    }
+
+    /// The lowest index at which a layer is wanted.
+    fn lowest_index(&self, id: LayerId) -> u32 {
+        let wanted = self.layers.get(&id).map(|layer| layer.wanted.iter());
+        wanted
+            .and_then(|places| places.map(|place| place.index).min())
+            .unwrap_or(u32::MAX)
     }
 
     fn forget_layer(&mut self, id: LayerId) {
@@ -344,14 +406,18 @@ impl Engine {
             return;
         };
         let Some(outcome) = image.ending else { return };
-        let busy = image.links.iter().any(|link| {
-            matches!(
-                link.state,
-                LinkState::Linking(_)
-                    | LinkState::Cloning(_)
-                    | LinkState::Cloned
-                    | LinkState::Dropping(_)
-            )
+        let busy = image.links.iter().zip(0..).any(|(link, index)| {
+            let place = Place { image: id, index };
+            let layer = self.layers.get(&link.layer);
+            // While the places of an image are let go of one by one, some are still wanted.
+            layer.is_some_and(|layer| layer.wanted.contains(&place))
+                || matches!(
+                    link.state,
+                    LinkState::Linking(_)
+                        | LinkState::Cloning(_)
+                        | LinkState::Cloned
+                        | LinkState::Dropping(_)
+                )
         });
         if !busy && image.releasing.is_empty() {
             self.finish(id, outcome);

@@ -37,6 +37,8 @@ pub struct Engine {
     pub(crate) stale: u64,
     outputs: VecDeque<Output>,
     pending_limits: Option<Limits>,
+    /// Limits have changed: some blobs may be cut into larger pieces than they allow.
+    pub(crate) pieces_shrank: bool,
     next_op: u64,
     drained: bool,
     shutting_down: bool,
@@ -80,6 +82,7 @@ impl Engine {
             stale: 0,
             outputs: VecDeque::new(),
             pending_limits: None,
+            pieces_shrank: false,
             next_op: 0,
             drained: true,
             shutting_down: false,
@@ -199,7 +202,7 @@ impl Engine {
         self.admit_threads();
     }
 
-    /// Changed limits take force when what is held fits them; until then only running lanes are fed.
+    /// Changed limits take force when what is held fits them; until then only what holds bytes goes on.
     fn adopt_limits(&mut self) {
         let Some(limits) = self.pending_limits else {
             return;
@@ -213,6 +216,7 @@ impl Engine {
         }
         self.pending_limits = None;
         self.config.limits = limits;
+        self.pieces_shrank = true;
         self.budgets.fetches.set_max(raw.fetches_max.into());
         self.budgets.unpacks.set_max(raw.unpacks_max.into());
         self.budgets.threads.set_max(raw.threads_max.into());
@@ -222,11 +226,39 @@ impl Engine {
             image.fetches.set_max(raw.fetches_per_image_max.into());
             image.unpacks.set_max(raw.unpacks_per_image_max.into());
         }
+        self.fail_unstorable();
     }
 
-    /// Whether new lanes and layers without a lane must wait for changed limits.
+    /// Fails the layers that changed limits leave no way to store.
+    fn fail_unstorable(&mut self) {
+        let spool_max = self.budgets.spool.max();
+        let hopeless = |blob: &&Blob| {
+            blob.destination == Destination::Spool
+                && blob.size > spool_max
+                && blob.charge.amount() == 0
+                && !blob.ending
+        };
+        let layers: Vec<LayerId> = self
+            .blobs
+            .values()
+            .filter(hopeless)
+            .map(|blob| blob.layer)
+            .collect();
+        for layer in layers {
+            self.fail_layer(layer, crate::error::LayerError::SpoolTooSmall);
+        }
+    }
+
+    /// Whether what holds nothing yet must wait for changed limits.
     pub(crate) const fn limits_are_changing(&self) -> bool {
         self.pending_limits.is_some()
+    }
+
+    /// Whether one more lane may run, also under limits that wait to take force.
+    pub(crate) fn unpacks_free(&self) -> bool {
+        let pending = self.pending_limits.map(|limits| limits.raw().unpacks_max);
+        let max = pending.map_or(u64::MAX, u64::from);
+        self.budgets.unpacks.free() > 0 && self.budgets.unpacks.used() < max
     }
 
     fn request(&mut self, pull: Pull) {
@@ -265,7 +297,12 @@ impl Engine {
             return;
         }
         for (layer, index) in pull.layers.iter().zip(0..) {
-            self.want(layer, Place { image, index });
+            // A layer that cannot be had at all ends the image before the rest is wanted.
+            if self.images.get(&image).is_some_and(Image::is_live) {
+                self.want(layer, Place { image, index });
+            } else if layer.have == Have::Staged {
+                self.adopt_staged(layer);
+            }
         }
         self.start_grace(image);
         self.finish_if_linked(image);
@@ -294,6 +331,15 @@ impl Engine {
         }
     }
 
+    /// Keeps a staged tree whose image has ended already, as if the image had let go of it.
+    fn adopt_staged(&mut self, staged: &PullLayer) {
+        if !self.layers.contains_key(&staged.layer) {
+            let layer = Layer::new(staged, LayerState::Staged);
+            self.layers.insert(staged.layer, layer);
+            self.release_layer(staged.layer);
+        }
+    }
+
     /// Whether a blob is being read for this very layer.
     pub(crate) fn is_fed(&self, layer: LayerId) -> bool {
         let blob = self.layers[&layer].blob;
@@ -304,8 +350,12 @@ impl Engine {
 
     /// Opens the blob of a layer that has none; it stays unfed while the blob is read for another layer.
     pub(crate) fn feed(&mut self, layer_id: LayerId) {
-        let layer = &self.layers[&layer_id];
+        // Feeding one layer may fail an image, and with it others that were to be fed.
+        let Some(layer) = self.layers.get(&layer_id) else {
+            return;
+        };
         if self.blobs.contains_key(&layer.blob) {
+            self.hand_over(layer.blob, layer_id);
             return;
         }
         let destination = self.config.scheduling.destination;

@@ -6,11 +6,13 @@
 use core::cmp::Reverse;
 
 use crate::blob::{Blob, ChunkState, Mode};
-use crate::config::FetchOrder;
+use crate::config::{FetchOrder, UnpackOrder};
 use crate::engine::Engine;
 use crate::id::{BlobId, ByteRange, ImageId, OpId, SpanId};
+use crate::image::LinkState;
+use crate::layer::LayerState;
 use crate::op::{Fetch, OpKind};
-use crate::output::{Action, Destination, FetchMode};
+use crate::output::{Action, Destination, FetchMode, Place};
 use crate::snapshot::HoldReason;
 use crate::time::Instant;
 use crate::timers::Deadline;
@@ -31,6 +33,14 @@ type Rank = (u8, u64, bool, Reverse<u64>, u32, BlobId);
 
 impl Engine {
     pub(crate) fn admit_fetches(&mut self) {
+        if self.pieces_shrank {
+            let whole = self.plan(true).piece_bytes_max;
+            let ranged = self.plan(false).piece_bytes_max;
+            for blob in self.blobs.values_mut() {
+                let in_ranges = blob.mode == Mode::Ranged;
+                blob.recut(if in_ranges { ranged } else { whole });
+            }
+        }
         while let Some((blob, step)) = self.next_step() {
             match step {
                 Step::Repeat(chunk) => self.fetch(blob, chunk),
@@ -145,7 +155,7 @@ impl Engine {
         let piece = blob.missing(blob.next).len();
         if blob.destination == Destination::Spool {
             let charged = blob.charge.amount() > 0 || blob.next > 0;
-            let fits = charged || blob.size <= self.budgets.spool.free();
+            let fits = charged || self.may_store(blob);
             return if fits { Ok(()) } else { Err(HoldReason::Spool) };
         }
         if piece > self.budgets.window.free() {
@@ -165,6 +175,39 @@ impl Engine {
             Mode::Whole(_) | Mode::Settling(_) => self.whole_fits(blob),
         };
         if fits { Ok(()) } else { Err(HoldReason::Lane) }
+    }
+
+    /// Whether a blob may be charged to the spool.
+    ///
+    /// Where layers are unpacked in the order of their chain, a blob is stored only after those below it in some image,
+    /// or the spool would fill with layers that wait for one that finds no room. Images that end, and layers that must
+    /// be unpacked again, can still leave it so: when nothing runs, the blob that comes next in a chain is stored past
+    /// the spool.
+    fn may_store(&self, blob: &Blob) -> bool {
+        let layer = &self.layers[&blob.layer];
+        let in_order = self.config.scheduling.unpack_order != UnpackOrder::Chain
+            || layer.wanted.iter().any(|place| self.is_next_stored(*place));
+        let fits = blob.size <= self.budgets.spool.free();
+        fits && in_order || self.ops.is_empty() && self.parent_is_linked(layer)
+    }
+
+    /// Whether all layers below a place are linked, unpacked or stored.
+    fn is_next_stored(&self, place: Place) -> bool {
+        let below = self.images[&place.image]
+            .links
+            .iter()
+            .take(place.index as usize);
+        below
+            .filter(|link| link.state != LinkState::Done)
+            .all(|link| {
+                let Some(layer) = self.layers.get(&link.layer) else {
+                    return true;
+                };
+                let stored = self.blobs.get(&layer.blob).is_some_and(|blob| {
+                    blob.layer == link.layer && (blob.charge.amount() > 0 || blob.size == 0)
+                });
+                stored || layer.state != LayerState::Waiting || layer.wanted.contains(&place)
+            })
     }
 
     /// Whether all that is missing of a blob without a lane may be charged at once.
@@ -244,7 +287,7 @@ impl Engine {
         let permit = match blob.destination {
             Destination::Window => self.budgets.window.try_take(piece),
             Destination::Spool if blob.charge.amount() > 0 => Some(crate::budget::Permit::none()),
-            Destination::Spool => self.budgets.spool.try_take(blob.size),
+            Destination::Spool => Some(self.budgets.spool.take_past(blob.size)),
         };
         assert!(
             permit.is_some(),
@@ -311,6 +354,7 @@ impl Engine {
         let missing = blob.missing(chunk);
         let kind = OpKind::Fetch(Fetch {
             blob: id,
+            source: blob.source,
             chunk,
             base: blob.chunk(chunk).received,
             before: 0,

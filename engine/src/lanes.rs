@@ -24,10 +24,7 @@ impl Engine {
     }
 
     fn next_lane(&self) -> Option<(LayerId, ImageId)> {
-        if self.budgets.unpacks.free() == 0
-            || self.budgets.threads.free() == 0
-            || self.limits_are_changing()
-        {
+        if !self.unpacks_free() || self.budgets.threads.free() == 0 {
             return None;
         }
         self.layers
@@ -41,7 +38,7 @@ impl Engine {
     }
 
     /// The image that pays for a layer's lane, or what holds the layer.
-    fn lane_payer(&self, id: LayerId, layer: &Layer) -> Result<ImageId, HoldReason> {
+    pub(crate) fn lane_payer(&self, id: LayerId, layer: &Layer) -> Result<ImageId, HoldReason> {
         self.unpackable(id, layer)?;
         layer
             .wanted
@@ -53,7 +50,7 @@ impl Engine {
     }
 
     /// Whether a layer could be unpacked if a lane were free.
-    pub(crate) fn unpackable(&self, id: LayerId, layer: &Layer) -> Result<(), HoldReason> {
+    fn unpackable(&self, id: LayerId, layer: &Layer) -> Result<(), HoldReason> {
         if layer.state != LayerState::Waiting || layer.wanted.is_empty() {
             return Err(HoldReason::Nothing);
         }
@@ -63,6 +60,10 @@ impl Engine {
         let blob = &self.blobs[&layer.blob];
         if blob.mode == Mode::Settling(Settling::Corrupt) || blob.dropping.is_some() {
             return Err(HoldReason::Settling);
+        }
+        if self.limits_are_changing() && blob.charge.amount() == 0 {
+            // Layers that hold bytes must get lanes, or what is held never shrinks.
+            return Err(HoldReason::LimitsChanging);
         }
         if layer.over.is_some() && !self.parent_is_linked(layer) {
             return Err(HoldReason::Parent);
@@ -82,14 +83,13 @@ impl Engine {
     pub(crate) fn lane_hold(&self, id: LayerId, layer: &Layer) -> HoldReason {
         match self.lane_payer(id, layer) {
             Err(hold) => hold,
-            Ok(_) if self.budgets.unpacks.free() == 0 => HoldReason::Unpacks,
+            Ok(_) if !self.unpacks_free() => HoldReason::Unpacks,
             Ok(_) if self.budgets.threads.free() == 0 => HoldReason::Threads,
-            Ok(_) if self.limits_are_changing() => HoldReason::LimitsChanging,
             Ok(_) => HoldReason::Nothing,
         }
     }
 
-    fn parent_is_linked(&self, layer: &Layer) -> bool {
+    pub(crate) fn parent_is_linked(&self, layer: &Layer) -> bool {
         layer
             .wanted
             .iter()

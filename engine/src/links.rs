@@ -107,6 +107,8 @@ impl Engine {
                 entry.state = LayerState::Consumed;
             }
         }
+        // A tree that was made again for others goes on without this image.
+        self.move_charges(place.image, layer);
         let live = self
             .images
             .get(&place.image)
@@ -162,7 +164,11 @@ impl Engine {
         }
         match (error, tree) {
             (LinkError::NeedsParents, Some(Tree::Original)) => self.unpack_over(place, layer),
-            (LinkError::SourceGone, None | Some(Tree::Original)) => self.unpack_again(layer),
+            (LinkError::SourceGone, None | Some(Tree::Original)) => {
+                if !self.is_being_dropped(layer) {
+                    self.unpack_again(layer);
+                }
+            }
             _ => {
                 let outcome = Outcome::Failed {
                     index: place.index,
@@ -181,11 +187,21 @@ impl Engine {
         self.drop_staged(layer);
     }
 
+    /// Whether a layer's tree is on its way out, after which it will be unpacked again if it is wanted.
+    fn is_being_dropped(&self, layer: LayerId) -> bool {
+        let entry = self.layers.get(&layer);
+        entry.is_some_and(|entry| matches!(entry.state, LayerState::Dropping(_)))
+    }
+
     /// The tree is gone: the layer starts over.
     pub(crate) fn unpack_again(&mut self, layer: LayerId) {
         let Some(entry) = self.layers.get_mut(&layer) else {
             return;
         };
+        // Several clones may find the tree gone; the first of them has it made again.
+        if matches!(entry.state, LayerState::Waiting | LayerState::Unpacking(_)) {
+            return;
+        }
         entry.state = LayerState::Waiting;
         self.unfed.insert(layer);
         self.feed(layer);

@@ -1,7 +1,7 @@
 //! Outstanding actions and what each of them holds.
 
 use crate::budget::Permit;
-use crate::id::{BlobId, ImageId, LayerId};
+use crate::id::{BlobId, ImageId, LayerId, SourceId};
 use crate::output::{Place, Tree};
 use crate::time::Instant;
 
@@ -41,6 +41,8 @@ pub(crate) enum OpKind {
 #[derive(Debug)]
 pub(crate) struct Fetch {
     pub(crate) blob: BlobId,
+    /// Where it reads from.
+    pub(crate) source: SourceId,
     /// The chunk asked for; in a whole read the one being filled.
     pub(crate) chunk: u32,
     /// Bytes of that chunk that were present when it was asked for.

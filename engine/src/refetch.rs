@@ -79,7 +79,7 @@ impl Engine {
                 self.settle_whole(fetch.blob, None);
                 return;
             }
-            Verdict::GiveUp => return self.next_source(fetch.blob, chunk, error),
+            Verdict::GiveUp => return self.next_source(fetch, chunk, error),
         }
         if let Some(image) = self.images.get_mut(&fetch.image.0) {
             image.stats.retries += 1;
@@ -164,15 +164,22 @@ impl Engine {
     }
 
     /// Attempts are used up, or useless: the next source is tried from the byte reached, or the layer fails.
-    fn next_source(&mut self, id: BlobId, chunk: u32, error: FetchError) {
+    ///
+    /// Other fetches of the blob may still fail at the source it has left; that says nothing about the new one.
+    fn next_source(&mut self, fetch: &Fetch, chunk: u32, error: FetchError) {
+        let id = fetch.blob;
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
-        if blob.source.0 + 1 < blob.sources {
-            blob.source = SourceId(blob.source.0 + 1);
-            let entry = blob.chunk_mut(chunk);
-            entry.attempts = 0;
-            entry.state = ChunkState::Due;
+        let has_left = fetch.source != blob.source;
+        if has_left || blob.source.0 + 1 < blob.sources {
+            if !has_left {
+                blob.source = SourceId(blob.source.0 + 1);
+                for chunk in &mut blob.chunks {
+                    chunk.attempts = 0;
+                }
+            }
+            blob.chunk_mut(chunk).state = ChunkState::Due;
             blob.due.insert(chunk);
             return;
         }
@@ -203,6 +210,7 @@ impl Engine {
             return;
         }
         self.settle_whole(blob_id, Some(id));
+        self.settle(blob_id);
     }
 
     /// Turns a ranged blob into one read whole, after its other fetches are closed.

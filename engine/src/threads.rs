@@ -47,14 +47,15 @@ impl Engine {
         self.budgets.threads.put(permit);
     }
 
-    /// Whether a layer waits for nothing but a thread.
+    /// Whether a layer waits for nothing but a thread. One that waits for anything else must not take a thread back: it
+    /// would be given away again at once, and taken back, for ever.
     fn lane_wants_thread(&self) -> bool {
         self.budgets.threads.free() == 0
-            && self.budgets.unpacks.free() > 0
+            && self.unpacks_free()
             && self
                 .layers
                 .iter()
-                .any(|(id, layer)| self.unpackable(*id, layer).is_ok())
+                .any(|(id, layer)| self.lane_payer(*id, layer).is_ok())
     }
 
     /// Tells the widest lane with the least left to do to get along with one thread less, one at a time.

@@ -78,7 +78,8 @@ impl Allowed {
         let least = spools.map(|limits| limits.raw().spool_bytes_max).min();
         if largest > least {
             self.errors.push(LayerError::SpoolTooSmall);
-            self.doomed = plan.limit_changes.is_empty() && spec.staged.is_empty();
+            let staged = scenario.pulls.iter().any(|pull| !pull.staged.is_empty());
+            self.doomed = plan.limit_changes.is_empty() && !staged;
         }
     }
 

@@ -265,7 +265,7 @@ fn faults(draws: &mut Draws, largest: u64) -> Vec<Fault> {
             stall_ms: draws.chance(50).then_some(draws.within_u32(10, 30_000)),
         },
         |draws, _| FaultKind::Trickle {
-            bytes_per_second: draws.within(1, 1_000_000),
+            bytes_per_second: draws.within(20_000, 1_000_000),
         },
         |_, _| FaultKind::WrongContentLength { delta_bytes: 1 },
         |_, _| FaultKind::WholeBodyForRange,

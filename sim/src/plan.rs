@@ -145,6 +145,15 @@ impl Plan {
         })
     }
 
+    /// Pieces in which all blobs together are fetched and unpacked, at most.
+    pub(crate) fn portions(&self) -> u64 {
+        let piece = self.config.limits.piece_bytes_max().min(1 << 20).max(1);
+        let layers = self.pulls.iter().flatten();
+        layers
+            .map(|layer| self.layer(*layer).compressed_bytes / piece + 1)
+            .sum()
+    }
+
     /// The image of a pull.
     pub(crate) fn image(pull: usize) -> ImageId {
         ImageId(small(pull))

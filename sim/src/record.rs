@@ -31,12 +31,11 @@ pub enum Bound {
 /// A stretch of time, in nanoseconds.
 pub(crate) type Span = (u64, u64);
 
-/// What was seen of one layer.
+/// What was seen of one blob.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LayerRecord {
+pub(crate) struct BlobRecord {
+    /// From the first request to the last byte.
     pub(crate) fetch: Option<Span>,
-    pub(crate) fetched_bytes: u64,
-    pub(crate) lanes: Vec<Span>,
 }
 
 /// What was seen of one pull.
@@ -53,8 +52,7 @@ pub(crate) struct PullRecord {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     pub(crate) pulls: Vec<PullRecord>,
-    /// By blob: from the first request to the last byte.
-    pub(crate) blobs: Vec<LayerRecord>,
+    pub(crate) blobs: Vec<BlobRecord>,
     /// By layer: its lanes.
     pub(crate) lanes: Vec<Vec<Span>>,
     pub(crate) bounds: Vec<(Span, Bound)>,
@@ -103,7 +101,7 @@ impl Record {
             .collect();
         let mut record = Self {
             pulls,
-            blobs: vec![LayerRecord::default(); plan.blobs.len()],
+            blobs: vec![BlobRecord::default(); plan.blobs.len()],
             lanes: vec![Vec::new(); plan.layers.len()],
             ..Self::default()
         };
@@ -162,7 +160,6 @@ impl Record {
         window_bytes: u64,
     ) -> Result<(), Violation> {
         let record = &mut self.blobs[blob.0 as usize];
-        record.fetched_bytes += bytes;
         if let Some((_, to)) = &mut record.fetch {
             *to = now;
         }

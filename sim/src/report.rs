@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bound::{self, LowerBound};
 use crate::record::{Bound, Record};
-use crate::world::{Finished, RunError, World};
+use crate::world::{Finished, Observer, RunError, World};
 
 /// What a scenario comes to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +101,21 @@ pub struct Run {
     pub(crate) finished: Finished,
 }
 
+/// How often something unusual happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Ranges asked for again.
+    pub retries: u64,
+    /// Blobs read whole because their ranges could not be used.
+    pub degraded: u64,
+    /// Blobs fetched once more because their bytes were wrong.
+    pub new_lives: u64,
+    /// Requests that met a fault of the registry.
+    pub faults_met: u64,
+    /// Faults of the node that happened.
+    pub local_faults: u64,
+}
+
 impl Run {
     /// Runs a scenario.
     ///
@@ -110,7 +125,22 @@ impl Run {
     /// # Panics
     /// When the engine finds an invariant broken.
     pub fn of(scenario: &Scenario) -> Result<Self, RunError> {
-        let finished = World::new(scenario)?.run()?;
+        Self::run(scenario, None)
+    }
+
+    /// Runs a scenario and tells `observer` every input and output with its time.
+    ///
+    /// # Errors
+    /// As [`Run::of`].
+    ///
+    /// # Panics
+    /// As [`Run::of`]; what was told until then helps to see why.
+    pub fn observed<'a>(scenario: &'a Scenario, observer: Observer<'a>) -> Result<Self, RunError> {
+        Self::run(scenario, Some(observer))
+    }
+
+    fn run<'a>(scenario: &'a Scenario, observer: Option<Observer<'a>>) -> Result<Self, RunError> {
+        let finished = World::new(scenario, observer)?.run()?;
         Ok(Self {
             scenario: scenario.clone(),
             finished,
@@ -127,6 +157,31 @@ impl Run {
     #[must_use]
     pub const fn inputs(&self) -> u64 {
         self.finished.record.inputs
+    }
+
+    /// Pulls that became ready.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        let pulls = self.finished.record.pulls.iter();
+        pulls
+            .filter(|pull| {
+                pull.finished
+                    .is_some_and(|(_, outcome, _)| outcome == Outcome::Ready)
+            })
+            .count()
+    }
+
+    /// What of the unusual happened in it.
+    #[must_use]
+    pub const fn seen(&self) -> Seen {
+        let record = &self.finished.record;
+        Seen {
+            retries: record.retries,
+            degraded: record.degraded,
+            new_lives: record.new_lives,
+            faults_met: record.faults_met,
+            local_faults: record.local_faults,
+        }
     }
 
     /// What it says to people.
@@ -246,6 +301,24 @@ fn longest(phases: &[Phase]) -> Bound {
 )]
 pub(crate) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
+}
+
+/// A number of bytes as people read it, such as `1.5 GB`; decimal, as rates are.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    for (unit, name) in UNITS {
+        if count >= unit {
+            let tenths = count / (unit / 10);
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{count} B")
 }
 
 const NANOS_PER_MILLI: u64 = 1_000_000;

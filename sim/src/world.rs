@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 mod trees;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use parapull_engine::{
     Action, BlobId, Engine, Event, Input, Instant, LayerId, OpId, Outcome, Output,
@@ -77,7 +78,12 @@ pub(crate) struct World<'a> {
     record: Record,
     /// Inputs at this very instant.
     at_once: u64,
+    inputs_max: u64,
+    observer: Option<Observer<'a>>,
 }
+
+/// Is told every input and output, with the time in nanoseconds.
+pub type Observer<'a> = &'a mut dyn FnMut(u64, &dyn fmt::Debug);
 
 /// What a world leaves behind.
 #[derive(Debug)]
@@ -88,7 +94,10 @@ pub(crate) struct Finished {
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn new(scenario: &'a Scenario) -> Result<Self, ScenarioError> {
+    pub(crate) fn new(
+        scenario: &'a Scenario,
+        observer: Option<Observer<'a>>,
+    ) -> Result<Self, ScenarioError> {
         let plan = Plan::new(scenario)?;
         let host = &scenario.host;
         let link_rate = scenario
@@ -118,9 +127,12 @@ impl<'a> World<'a> {
             local_faults: vec![0; scenario.local_faults.len()],
             record: Record::new(&plan),
             at_once: 0,
+            inputs_max: INPUTS_SPARE + INPUTS_PER_PORTION_MAX * plan.portions(),
+            observer,
             plan,
         };
         world.schedule_scenario();
+        world.stage_from_before();
         Ok(world)
     }
 
@@ -130,9 +142,10 @@ impl<'a> World<'a> {
             self.step_to(at)?;
             self.happen()?;
             self.feed_all()?;
-            if self.record.inputs > INPUTS_MAX {
+            if self.record.inputs > self.inputs_max {
                 return Err(Violation::Liveness(format!(
-                    "more than {INPUTS_MAX} inputs, and no end"
+                    "more than {} inputs, and no end",
+                    self.inputs_max
                 )));
             }
         }
@@ -216,6 +229,16 @@ impl<'a> World<'a> {
     fn feed_all(&mut self) -> Result<(), Violation> {
         while let Some(input) = self.inbox.pop_front() {
             self.record.inputs += 1;
+            self.at_once += 1;
+            if self.at_once > EVENTS_AT_ONCE_MAX {
+                return Err(Violation::Liveness(format!(
+                    "{EVENTS_AT_ONCE_MAX} inputs at {} ns, and no end: {input:?}",
+                    self.now
+                )));
+            }
+            if let Some(observer) = &mut self.observer {
+                observer(self.now, &input);
+            }
             self.engine.handle_input(Instant(self.now), input);
             self.drain()?;
             self.engine.check_invariants();
@@ -226,7 +249,11 @@ impl<'a> World<'a> {
     /// Takes every answer; what completes at once waits in the inbox until the engine is drained.
     fn drain(&mut self) -> Result<(), Violation> {
         loop {
-            match self.engine.poll_output() {
+            let output = self.engine.poll_output();
+            if let Some(observer) = &mut self.observer {
+                observer(self.now, &output);
+            }
+            match output {
                 Output::Action(action) => self.act(action)?,
                 Output::Event(event) => self.on_event(event)?,
                 Output::Idle { wake } => {
@@ -378,8 +405,9 @@ impl<'a> World<'a> {
 
 /// How long it takes until a cancelled op notices.
 const CANCEL_NANOS: u64 = NANOS_PER_MILLI;
-/// Far above what a pull of a hundred gigabytes takes.
-const INPUTS_MAX: u64 = 5_000_000;
-const EVENTS_AT_ONCE_MAX: u64 = 100_000;
+/// A pull takes a few inputs for each portion; retries and reports add to it.
+const INPUTS_PER_PORTION_MAX: u64 = 100;
+const INPUTS_SPARE: u64 = 50_000;
+const EVENTS_AT_ONCE_MAX: u64 = 20_000;
 const NANOS_PER_MILLI: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;

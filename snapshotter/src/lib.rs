@@ -2,7 +2,6 @@
 //!
 //! Every scheduling decision is the engine's; this crate has the effects: sockets, threads, files and gRPC.
 
-pub mod cli;
 pub mod config;
 pub mod digest;
 pub mod driver;

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use parapull_snapshotter::cli::Command;
+
+mod cli;
+
+use cli::Command;
 
 /// Pulls whole container images in parallel: every layer fetched in ranges and unpacked while its bytes arrive.
 ///

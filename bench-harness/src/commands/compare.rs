@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use parapull_bench::limits::Limits;
 use parapull_bench::measure::{Machine, interleaved};
 use parapull_bench::pulls::{Pulled, Stage, Subject};
@@ -20,6 +20,7 @@ use super::{StageArguments, command_line};
 /// one difference fails the command.
 #[derive(Debug, Args)]
 #[command(
+    group(ArgGroup::new("subjects").required(true).multiple(true).args(["strategies", "peers"])),
     after_help = "Example:\n  parapull-bench compare --image ml-like:1GiB --image many-files \\\n      --strategies \
                         sequential,streamed --peers containerd:go,containerd:unpigz,parapull \\\n      --reps 5 --out \
                         results/today\n\nPeers: containerd (with the decompressor it finds), containerd:go, \
@@ -58,8 +59,9 @@ pub(super) struct Compare {
 impl Compare {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let subjects: Vec<Subject> = self.peers.iter().chain(&self.strategies).cloned().collect();
-        if subjects.is_empty() {
-            bail!("there is nothing to compare: name --strategies, --peers or both");
+        if subjects.iter().any(Subject::needs_snapshotter) {
+            let programs = self.stage.options("").programs;
+            programs.snapshotter().context("failed to begin")?;
         }
         let mut results = Vec::new();
         let mut differences = Vec::new();
@@ -70,7 +72,7 @@ impl Compare {
             } else {
                 self.out.join(folder_name(image))
             };
-            report::write(&result, &out)?;
+            report::write(&result, &out).context("failed to report")?;
             if !self.json {
                 println!(
                     "{}\nwritten to {}\n",
@@ -119,7 +121,8 @@ impl Compare {
             stage.image(),
             &stage.blob_urls(),
             stage.work(),
-        )?;
+        )
+        .context("failed to measure the limits")?;
         let mut runs = Vec::new();
         let mut first: Option<ImageTree> = None;
         let mut differences = Vec::new();

@@ -57,15 +57,17 @@ impl Demo {
         let missing = if self.embedded {
             None
         } else {
-            why_no_containerd()
+            why_no_containerd(self.stage.containerd.is_some())
         };
         if let Some(why) = &missing {
             println!("Running without containerd: {why}.");
         }
+        let options = self.stage.options(&self.image);
+        // A missing program is told before minutes of crafting and pulling, not after.
+        options.programs.snapshotter().context("failed to begin")?;
         let progress = Progress::new();
         progress.say(format!("crafting and serving {}", self.image));
-        let stage = Stage::prepare(&self.stage.options(&self.image))
-            .context("failed to serve the image")?;
+        let stage = Stage::prepare(&options).context("failed to serve the image")?;
         let machine = Machine::here(stage.work());
         let found = if self.embedded || missing.is_some() {
             embedded(&stage, &progress)?
@@ -86,7 +88,7 @@ impl Demo {
             summary: Vec::new(),
         }
         .summarised();
-        report::write(&result, &self.out)?;
+        report::write(&result, &self.out).context("failed to report")?;
         self.print(&found, &result);
         if found.differences.is_empty() {
             return Ok(());
@@ -179,13 +181,16 @@ fn found(baseline: Pulled, ours: Pulled, container: Option<String>) -> Found {
 }
 
 /// Why the demo cannot use containerd here.
-fn why_no_containerd() -> Option<String> {
+fn why_no_containerd(has_own: bool) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it needs root".into());
     }
-    let missing = ["containerd", "ctr", "runc"]
-        .into_iter()
-        .find(|name| find_program(name, "").is_err());
+    let programs: &[&str] = if has_own {
+        &["runc"]
+    } else {
+        &["containerd", "ctr", "runc"]
+    };
+    let missing = programs.iter().find(|name| find_program(name, "").is_err());
     missing.map(|name| format!("{name} is not installed"))
 }
 

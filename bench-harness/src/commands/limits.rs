@@ -1,5 +1,6 @@
 //! `limits`: this machine's best rates for one image, without pulling it.
 
+use anyhow::Context as _;
 use clap::Args;
 use parapull_bench::limits::Limits;
 use parapull_bench::pulls::Stage;
@@ -29,14 +30,16 @@ impl LimitsCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let progress = Progress::new();
         progress.say(format!("serving {}", self.image));
-        let stage = Stage::prepare(&self.stage.options(&self.image))?;
+        let stage = Stage::prepare(&self.stage.options(&self.image))
+            .context("failed to serve the image")?;
         progress.say("measuring");
         let limits = Limits::measure(
             stage.layout(),
             stage.image(),
             &stage.blob_urls(),
             stage.work(),
-        )?;
+        )
+        .context("failed to measure the limits")?;
         drop(progress);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&limits)?);

@@ -67,6 +67,10 @@ struct StageArguments {
     /// Look for parapull-snapshotter and fake-registry here instead of beside this program
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+
+    /// Start this containerd, with ctr and the shim beside it, instead of the installed one
+    #[arg(long, value_name = "PROGRAM", env = "PARAPULL_CONTAINERD")]
+    containerd: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,6 +93,7 @@ impl StageArguments {
                 .programs
                 .as_deref()
                 .map_or_else(Programs::beside_this_one, Programs::in_directory),
+            containerd: self.containerd.clone(),
         }
     }
 }

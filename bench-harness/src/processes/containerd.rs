@@ -31,13 +31,16 @@ pub struct ContainerdOptions {
 }
 
 impl ContainerdOptions {
-    /// The installed containerd on its own overlayfs, inflating in process.
+    /// The containerd of `$PARAPULL_CONTAINERD`, else the installed one, on its own overlayfs, inflating in process.
     ///
     /// # Errors
     /// [`ProcessError::NotFound`] when containerd is not installed.
     pub fn installed() -> Result<Self, ProcessError> {
         Ok(Self {
-            program: find_program("containerd", "install the package containerd")?,
+            program: find_program(
+                &std::env::var("PARAPULL_CONTAINERD").unwrap_or_else(|_| "containerd".into()),
+                "install the package containerd",
+            )?,
             snapshotter: "overlayfs".into(),
             proxy: None,
             decompressor: Decompressor::Go,

@@ -97,7 +97,7 @@ impl Process {
         self.try_reap().is_none()
     }
 
-    /// The last lines of its log, at most [`LOG_TAIL_BYTES`].
+    /// The last lines of its log, at most 3,000 bytes.
     pub fn log_tail(&self) -> String {
         tail(&self.log)
     }

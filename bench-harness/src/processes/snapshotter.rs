@@ -49,6 +49,7 @@ impl Snapshotter {
     ) -> Result<Self, ProcessError> {
         let proxy = Self::announced(folder);
         let hosts = folder.join("hosts");
+        fs::create_dir_all(&hosts).map_err(ProcessError::file("make", &hosts))?;
         super::containerd::write_hosts(&hosts, &options.plain_http_hosts)?;
         let config = folder.join("config.toml");
         let mut text = format!(

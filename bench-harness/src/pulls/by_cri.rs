@@ -152,7 +152,10 @@ impl Stage {
             proxy,
             decompressor: subject.decompressor(),
             plain_http_hosts: plain_http_hosts.clone(),
-            ..ContainerdOptions::installed()?
+            program: self
+                .containerd
+                .clone()
+                .unwrap_or_else(|| "containerd".into()),
         };
         // containerd connects to a snapshotter on first use; the snapshotter reads manifests from containerd.
         let containerd = Containerd::start(&folder.join("containerd"), &options)?;

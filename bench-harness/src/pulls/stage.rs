@@ -33,6 +33,8 @@ pub struct StageOptions {
     pub work: Option<PathBuf>,
     /// Where the project's programs are.
     pub programs: Programs,
+    /// The containerd to start, with `ctr` and its shim beside it; the installed one when not given.
+    pub containerd: Option<PathBuf>,
 }
 
 /// A served image and an empty workspace to pull it into.
@@ -41,6 +43,7 @@ pub struct Stage {
     // Declared first: the registry must be gone before its folder is.
     registry: Registry,
     pub(super) programs: Programs,
+    pub(super) containerd: Option<PathBuf>,
     pub(super) layout: Layout,
     pub(super) contents: Vec<LayerContents>,
     image: ImageSize,
@@ -83,6 +86,7 @@ impl Stage {
         Ok(Self {
             registry,
             programs: options.programs.clone(),
+            containerd: options.containerd.clone(),
             layout,
             contents,
             image,

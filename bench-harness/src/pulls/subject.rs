@@ -26,6 +26,11 @@ impl Subject {
         }
     }
 
+    /// Whether it needs the program `parapull-snapshotter`.
+    pub const fn needs_snapshotter(&self) -> bool {
+        !matches!(self, Self::Containerd(_))
+    }
+
     /// Whether it needs containerd.
     pub const fn needs_containerd(&self) -> bool {
         !matches!(self, Self::Strategy(_))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use super::{ComparisonResult, PlotError, comparison_svg, csv, markdown};
+use super::{ComparisonResult, PlotError, comparison_svg, csv, html, markdown};
 use crate::processes::{find_program, run};
 
 /// Why a report cannot be written or read; reads after "failed to …".
@@ -62,6 +62,16 @@ pub fn write(result: &ComparisonResult, to: &Path) -> Result<(), ReportError> {
     }
     convert(&to.join(PICTURE));
     Ok(())
+}
+
+/// Writes the page of `results` as `index.html` into the folder `to` and returns its path.
+///
+/// # Errors
+/// [`ReportError`].
+pub fn write_page(results: &[ComparisonResult], to: &Path) -> Result<PathBuf, ReportError> {
+    let path = to.join("index.html");
+    fs::write(&path, html(results)?).map_err(file("write", &path))?;
+    Ok(path)
 }
 
 /// Reads the result in the folder `from`.

@@ -90,7 +90,7 @@ fn table(result: &ComparisonResult) -> String {
     text
 }
 
-fn ratio(value: Option<f64>) -> String {
+pub(super) fn ratio(value: Option<f64>) -> String {
     value.map_or_else(|| "–".into(), |value| format!("{value:.2}"))
 }
 
@@ -98,7 +98,7 @@ fn ratio(value: Option<f64>) -> String {
 pub fn seconds_text(seconds: f64) -> String {
     let digits = if seconds < 1.0 {
         3
-    } else if seconds < 100.0 {
+    } else if seconds < 10.0 {
         2
     } else {
         1

@@ -4,12 +4,14 @@
 
 mod csv;
 mod files;
+mod html;
 mod markdown;
 mod plot;
 mod result;
 
 pub use csv::csv;
-pub use files::{ReportError, read, write};
+pub use files::{ReportError, read, write, write_page};
+pub use html::html;
 pub use markdown::{markdown, seconds_text};
 pub use plot::{PlotError, comparison_svg};
 pub use result::{ComparisonResult, ImageSize, NamedSummary, Run, SCHEMA, build, revision};

@@ -41,12 +41,17 @@ fn draw(area: &Area<'_>, result: &ComparisonResult, height: i32) -> Drawn {
     let image = &result.image;
     let title = format!("Pulling {}", image.name);
     let subtitle = format!(
-        "{} layers, {} compressed, {} unpacked · {} threads, {}",
+        "{} layers, {} compressed, {} unpacked · {} threads, {}{}",
         image.layers,
         bytes(image.compressed_bytes),
         bytes(image.uncompressed_bytes),
         result.machine.cores,
-        result.machine.filesystem
+        result.machine.filesystem,
+        if result.build == "debug" {
+            " · DEBUG BUILD"
+        } else {
+            ""
+        }
     );
     text(area, &title, (LEFT_MARGIN, 30), 24, INK, HPos::Left)?;
     text(area, &subtitle, (LEFT_MARGIN, 58), 14, GREY, HPos::Left)?;

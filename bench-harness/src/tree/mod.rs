@@ -1,6 +1,6 @@
 //! File trees compared entry by entry: what a pull made, against what another pull of the same image made.
 //!
-//! [`scan`] reads a directory without following symbolic links, [`diff`] tells two trees apart in words, and
+//! [`scan()`] reads a directory without following symbolic links, [`diff()`] tells two trees apart in words, and
 //! [`ImageTree`] holds the layers of one pulled image and their merged view with the `tree_sha256` of it all. Nothing
 //! here knows how an image was pulled.
 

@@ -27,7 +27,7 @@ impl World<'_> {
         for (index, layer) in (0..).zip(self.plan.pulls[pull].clone()) {
             let have = if index < spec.linked {
                 Have::Linked
-            } else if spec.staged.contains(&index) && self.stage_from_before(layer) {
+            } else if self.tell_staged(layer) {
                 Have::Staged
             } else {
                 Have::Nothing

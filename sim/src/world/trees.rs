@@ -52,15 +52,27 @@ pub(super) enum Work {
 }
 
 impl World<'_> {
-    /// Whether a layer lies staged from an earlier life of the daemon.
-    pub(super) fn stage_from_before(&mut self, layer: LayerId) -> bool {
-        if self.trees.contains_key(&layer) || self.lanes.values().any(|lane| lane.layer == layer) {
-            return self.trees.get(&layer).is_some_and(|trees| trees.original);
+    /// Puts in place what lies staged from an earlier life of the daemon.
+    pub(super) fn stage_from_before(&mut self) {
+        for (spec, layers) in self.scenario.pulls.iter().zip(&self.plan.pulls) {
+            for index in spec.staged.iter().filter(|index| **index >= spec.linked) {
+                if let Some(layer) = layers.get(*index as usize) {
+                    self.trees.entry(*layer).or_default().original = true;
+                }
+            }
         }
-        let trees = self.trees.entry(layer).or_default();
-        trees.original = true;
-        trees.known = true;
-        true
+    }
+
+    /// Whether a layer is staged, as the engine is about to be told. A daemon that stops takes no more pulls; what it has
+    /// staged stays for its next life.
+    pub(super) fn tell_staged(&mut self, layer: LayerId) -> bool {
+        let stops = self.scenario.shutdown_ms.map(|ms| ms * 1_000_000);
+        let known = stops.is_none_or(|stops| self.now < stops);
+        let Some(trees) = self.trees.get_mut(&layer) else {
+            return false;
+        };
+        trees.known |= known && trees.original;
+        trees.original
     }
 
     pub(super) fn start_link(

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::driver::PullError;
-use crate::registry::RegistryError;
+use parapull_snapshotter::driver::PullError;
+use parapull_snapshotter::registry::RegistryError;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -73,5 +73,15 @@ impl From<RegistryError> for Failure {
 
 /// An error with its causes, each behind the one it explains.
 pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
-    crate::driver::with_sources(error)
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -14,11 +14,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::failure::{Failure, with_sources};
 use super::pull_report::{self, PullFigures};
 use super::runtimes::{Runtimes, cores, seed};
-use crate::config::Config;
-use crate::driver::{Advice, Driver, PullReport, PullRequest, Recorder, Settings};
-use crate::image::{Image, Platform, Reference};
-use crate::registry::{Credentials, Options, PlainHttp, Registry, RegistryError, Secret};
-use crate::store::{Directory, DirectoryPlace, Found};
+use parapull_snapshotter::config::Config;
+use parapull_snapshotter::driver::{Advice, Driver, PullReport, PullRequest, Recorder, Settings};
+use parapull_snapshotter::image::{Image, Platform, Reference};
+use parapull_snapshotter::registry::{
+    Credentials, Options, PlainHttp, Registry, RegistryError, Secret,
+};
+use parapull_snapshotter::store::{Directory, DirectoryPlace, Found};
 
 /// Pull one image into a directory, without containerd.
 ///
@@ -29,7 +31,7 @@ use crate::store::{Directory, DirectoryPlace, Found};
 ///     parapull-snapshotter pull 127.0.0.1:5000/ml:1 --to ./ml --set concurrent_download_chunk_size=16mb --json
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
-pub struct PullCommand {
+pub(crate) struct PullCommand {
     /// The image: [HOST/]NAME[:TAG][@DIGEST].
     #[arg(value_name = "REF")]
     reference: String,
@@ -76,7 +78,7 @@ pub struct PullCommand {
 
 impl PullCommand {
     /// Runs it.
-    pub fn run(self) -> ExitCode {
+    pub(crate) fn run(self) -> ExitCode {
         let (reference, json) = (self.reference.clone(), self.json);
         match self.pull() {
             Ok(figures) => {
@@ -91,14 +93,14 @@ impl PullCommand {
         let started = Instant::now();
         let reference: Reference = self.reference.parse().map_err(Failure::misuse)?;
         let config = self.effective_config()?;
-        let registry = self.registry()?;
+        let registry = self.registry(&config)?;
         let runtimes = Runtimes::new(cores()).map_err(|error| Failure::new("disk", error))?;
         let control = &runtimes.control;
         control.block_on(async {
             let stop = Stop::listen(self.timeout).map_err(|error| Failure::new("config", error))?;
             let platform = self.platform.clone().unwrap_or_else(Platform::host);
             let advice = Advice {
-                timing: config.timing,
+                timing: config.timing(),
                 seed: seed(),
             };
             let image = stop
@@ -111,7 +113,7 @@ impl PullCommand {
                     return Ok(PullFigures::nothing(
                         &reference,
                         &image,
-                        self.strategy(&config),
+                        config.settings.strategy,
                     ));
                 }
                 Found::Other => {
@@ -145,7 +147,7 @@ impl PullCommand {
             match finished {
                 Ok(report) => {
                     let mut figures =
-                        PullFigures::new(&reference, &image, self.strategy(&config), &report);
+                        PullFigures::new(&reference, &image, config.settings.strategy, &report);
                     figures.seconds = started.elapsed().as_secs_f64();
                     self.mount_tree(&directory)?;
                     Ok(figures)
@@ -223,7 +225,9 @@ impl PullCommand {
     }
 
     fn effective_config(&self) -> Result<Config, Failure> {
-        let misuse = |error: crate::config::ConfigError| Failure::misuse(with_sources(&error));
+        let misuse = |error: parapull_snapshotter::config::ConfigError| {
+            Failure::misuse(with_sources(&error))
+        };
         let mut overrides = self.set.clone();
         if let Some(strategy) = self.strategy {
             overrides.push(format!("strategy={strategy}"));
@@ -233,11 +237,7 @@ impl PullCommand {
         Config::load_with(self.config.as_deref(), &overrides).map_err(misuse)
     }
 
-    fn strategy(&self, config: &Config) -> Strategy {
-        self.strategy.unwrap_or(config.strategy)
-    }
-
-    fn registry(&self) -> Result<Registry, Failure> {
+    fn registry(&self, config: &Config) -> Result<Registry, Failure> {
         let credentials = match &self.username {
             None => Credentials::from_environment(),
             Some(username) => {
@@ -260,7 +260,7 @@ impl PullCommand {
             plain_http,
             ca: self.ca.clone(),
             credentials,
-            ..Options::default()
+            ..config.registry_options()
         };
         Ok(Registry::new(options)?)
     }

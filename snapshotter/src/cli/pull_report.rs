@@ -7,9 +7,9 @@ use parapull_engine::{LayerPhase, Strategy};
 use serde::Serialize;
 
 use super::pull::is_watched;
-use crate::driver::{Driver, PullReport};
-use crate::image::{Image, Reference};
-use crate::store::Placement;
+use parapull_snapshotter::driver::{Driver, PullReport};
+use parapull_snapshotter::image::{Image, Reference};
+use parapull_snapshotter::store::Placement;
 
 /// The result of a pull, as `--json` prints it.
 #[derive(Debug, Serialize)]

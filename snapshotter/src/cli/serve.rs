@@ -11,13 +11,13 @@ use tracing_subscriber::EnvFilter;
 
 use super::runtimes::{Runtimes, cores, seed};
 use super::status;
-use crate::config::Config;
-use crate::driver::{Advice, Driver, Recorder, Settings};
-use crate::grpc::{BoundSocket, ContentClient, Routes, SnapshotsService, serve};
-use crate::image::Platform;
-use crate::registry::{Credentials, Options, Registry};
-use crate::remote::{ImageSource, Pulls, SharedPulls, SnapshotPlacement};
-use crate::store::{self, Store};
+use parapull_snapshotter::config::Config;
+use parapull_snapshotter::driver::{Advice, Driver, Recorder, Settings};
+use parapull_snapshotter::grpc::{BoundSocket, ContentClient, Routes, SnapshotsService, serve};
+use parapull_snapshotter::image::Platform;
+use parapull_snapshotter::registry::{Credentials, Options, Registry};
+use parapull_snapshotter::remote::{ImageSource, Pulls, SharedPulls, SnapshotPlacement};
+use parapull_snapshotter::store::{self, Store};
 
 /// Serve containerd's snapshots API on a unix socket.
 ///
@@ -31,7 +31,7 @@ use crate::store::{self, Store};
 ///       disable_snapshot_annotations = false
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// Configuration file [default: /etc/parapull/config.toml, if it exists].
     #[arg(long, value_name = "F")]
     config: Option<PathBuf>,
@@ -45,13 +45,10 @@ pub struct Serve {
     /// Where snapshots and their metadata are kept.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/parapull")]
     root: PathBuf,
-    /// containerd's socket, for manifests and configurations.
-    #[arg(
-        long,
-        value_name = "SOCK",
-        default_value = "/run/containerd/containerd.sock"
-    )]
-    containerd_address: PathBuf,
+    /// containerd's socket, for manifests and configurations [default: the configuration's, or
+    /// /run/containerd/containerd.sock].
+    #[arg(long, value_name = "SOCK")]
+    containerd_address: Option<PathBuf>,
     /// error, warn, info, debug or trace; or a filter such as info,parapull_snapshotter=debug.
     #[arg(
         long,
@@ -67,7 +64,7 @@ pub struct Serve {
 
 impl Serve {
     /// Runs it until a signal ends it.
-    pub fn run(self) -> ExitCode {
+    pub(crate) fn run(self) -> ExitCode {
         match self.serve() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -104,8 +101,9 @@ impl Serve {
         };
         let seed = seed();
         let engine = config.engine(cores(), seed)?;
-        tracing::info!(root = %self.root.display(), strategy = %config.strategy, seed, limits = ?engine.limits.raw(), "starting");
+        tracing::info!(root = %self.root.display(), strategy = %config.settings.strategy, seed, limits = ?engine.limits.raw(), "starting");
         let trace = config
+            .settings
             .trace_dir
             .as_ref()
             .map(|directory| directory.join(format!("{seed:016x}.jsonl")));
@@ -117,23 +115,29 @@ impl Serve {
             recorder: trace.as_deref().map(Recorder::create).transpose()?,
         });
         let images = ImageSource {
-            content: ContentClient::new(&self.containerd_address),
+            content: ContentClient::new(self.containerd_address(&config)),
             registry: Registry::new(Options {
                 credentials: Credentials::from_environment(),
-                ..Options::default()
+                ..config.registry_options()
             })?,
             platform: Platform::host(),
             advice: Advice {
-                timing: config.timing,
+                timing: config.timing(),
                 seed,
             },
         };
-        let pulls = SharedPulls(Pulls::new(driver.clone(), images, config.remote_pulls));
+        let pulls = SharedPulls(Pulls::new(driver.clone(), images, config.pulls()));
         let service = SnapshotsService::new(store, Arc::new(pulls)).into_server();
         let status = status::listen(&status::socket_of(self.socket_path()?), driver.clone())?;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let served = serve(socket, Routes::default().with(service), shutdown()?).await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // Calls that wait for a layer end with its pull, so the pulls end before the server waits for its calls.
+        let (signal, stopping) = (shutdown()?, driver.clone());
+        let shutdown = async move {
+            signal.await;
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            stopping.shut_down().await;
+        };
+        let served = serve(socket, Routes::default().with(service), shutdown).await;
         status.abort();
         driver.shut_down().await;
         drop(driver);
@@ -141,6 +145,14 @@ impl Serve {
             .map_err(|error| anyhow!("the driver ended badly: {error}"))?;
         served?;
         Ok(())
+    }
+
+    fn containerd_address(&self, config: &Config) -> PathBuf {
+        let configured = || config.settings.containerd_address.clone();
+        self.containerd_address
+            .clone()
+            .or_else(configured)
+            .unwrap_or_else(|| CONTAINERD_ADDRESS.into())
     }
 
     fn socket_path(&self) -> anyhow::Result<&Path> {
@@ -172,3 +184,6 @@ fn shutdown() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
         tracing::info!("stopping");
     })
 }
+
+/// Where containerd listens unless it is told otherwise.
+const CONTAINERD_ADDRESS: &str = "/run/containerd/containerd.sock";

@@ -14,15 +14,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use crate::driver::{Driver, Status};
-use crate::store::Placement;
+use parapull_snapshotter::driver::{Driver, Status};
+use parapull_snapshotter::store::Placement;
 
 /// Show what a running daemon is pulling: per layer its phase, bytes, and what holds it.
 ///
 ///     parapull-snapshotter status --watch
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
-pub struct StatusCommand {
+pub(crate) struct StatusCommand {
     /// The daemon's address, as given to `serve`.
     #[arg(
         long,
@@ -65,7 +65,7 @@ struct LayerStatus {
 
 impl StatusCommand {
     /// Runs it.
-    pub fn run(self) -> ExitCode {
+    pub(crate) fn run(self) -> ExitCode {
         let address = self
             .address
             .strip_prefix("unix://")
@@ -107,10 +107,10 @@ pub(super) fn listen<P: Placement>(
     socket: &Path,
     driver: Driver<P>,
 ) -> std::io::Result<JoinHandle<()>> {
-    if let Err(error) = std::fs::remove_file(socket) {
-        if error.kind() != std::io::ErrorKind::NotFound {
-            return Err(error);
-        }
+    if let Err(error) = std::fs::remove_file(socket)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
     }
     let listener = UnixListener::bind(socket)?;
     Ok(tokio::spawn(async move {

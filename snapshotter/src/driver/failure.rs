@@ -70,7 +70,7 @@ impl fmt::Display for PullError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.layer, &self.host) {
             (Some((index, digest)), Some(host)) => {
-                write!(f, "layer {index} {} from {host}: ", digest.short())?
+                write!(f, "layer {index} {} from {host}: ", digest.short())?;
             }
             (Some((index, digest)), None) => write!(f, "layer {index} {}: ", digest.short())?,
             (None, Some(host)) => write!(f, "{host}: ")?,
@@ -133,7 +133,7 @@ pub(super) fn fetch_error(error: &registry::FetchError) -> FetchError {
 }
 
 /// An error's text with those of its sources, which hold the reason more often than not.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

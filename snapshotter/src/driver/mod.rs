@@ -25,7 +25,6 @@ use tokio::task::JoinHandle;
 
 pub use advice::Advice;
 pub use failure::PullError;
-pub(crate) use failure::with_sources;
 pub use recorder::{Recorder, RecorderError};
 pub use request::{LayerReport, PullReport, PullRequest, Status};
 

@@ -74,10 +74,10 @@ impl Recorder {
     }
 
     pub(super) fn flush(&mut self) {
-        if let Some(file) = &mut self.file {
-            if let Err(error) = file.flush() {
-                self.give_up(&error);
-            }
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.flush()
+        {
+            self.give_up(&error);
         }
     }
 

@@ -521,10 +521,10 @@ impl<P: Placement> Run<P> {
     }
 
     fn cancel(&mut self, op: OpId) {
-        if let Some(fetch) = self.fetches.get_mut(&op) {
-            if let Some(cancel) = fetch.cancel.take() {
-                let _ = cancel.send(());
-            }
+        if let Some(fetch) = self.fetches.get_mut(&op)
+            && let Some(cancel) = fetch.cancel.take()
+        {
+            let _ = cancel.send(());
         }
         if let Some(lane) = self.lanes.get(&op) {
             self.blobs.cancel_lane(lane.blob);

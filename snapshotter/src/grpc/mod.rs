@@ -26,7 +26,6 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
     unused_qualifications,
     clippy::all,
     clippy::allow_attributes,
-    rustdoc::all,
     reason = "generated from the vendored protos"
 )]
 pub mod proto {

@@ -38,7 +38,7 @@ impl ImageSource {
             .parse()
             .map_err(|error| failed(RemoteErrorClass::InvalidArgument, format!("{error}")))?;
         let image = match self
-            .from_content_store(namespace, request, &reference)
+            .in_content_store(namespace, request, &reference)
             .await
         {
             Ok(image) => image,
@@ -67,7 +67,7 @@ impl ImageSource {
         })
     }
 
-    async fn from_content_store(
+    async fn in_content_store(
         &self,
         namespace: &str,
         request: &RemoteRequest,

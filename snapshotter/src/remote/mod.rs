@@ -51,8 +51,10 @@ enum Started {
         /// Index of the first layer of the request.
         first: usize,
     },
-    /// Left to containerd, and why.
+    /// Left to containerd, and why; for all of its layers.
     Left(String),
+    /// Left to containerd because of how it asks; it may ask otherwise the next time.
+    Rebased,
 }
 
 impl Pulls {
@@ -67,15 +69,14 @@ impl Pulls {
     }
 
     async fn prepare(self: &Arc<Self>, call: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
+        if !self.enabled {
+            return Ok(RemoteOutcome::Fallback);
+        }
         if call
             .request
             .is_rebased(call.parent.as_deref().unwrap_or_default())
         {
-            tracing::warn!(image = %call.request.image_ref, "containerd rebases layers; remove the capability \"rebase\" of this plugin");
-            return Ok(RemoteOutcome::FallbackRebased);
-        }
-        if !self.enabled {
-            return Ok(RemoteOutcome::Fallback);
+            return Ok(rebased(&call));
         }
         let key = JobKey {
             namespace: call.namespace.clone(),
@@ -83,35 +84,54 @@ impl Pulls {
         };
         // A pull that ended between two calls is started once more, for the layers that are left.
         for _ in 0..2 {
-            let job = Arc::clone(self.lock().entry(key.clone()).or_default());
-            let started = job
-                .started
-                .get_or_try_init(|| self.start(&call, &key))
-                .await;
-            match started.cloned() {
-                Err(error) => {
-                    self.forget(&key, &job);
-                    return Err(error);
-                }
-                Ok(Started::Left(reason)) => {
-                    tracing::info!(image = %call.request.image_ref, %reason, "left to containerd");
-                    return Ok(RemoteOutcome::Fallback);
-                }
-                Ok(Started::Pulling {
-                    image,
-                    layers,
-                    first,
-                }) => match self.collect(&call, image, &layers, first).await {
-                    Err(error) if error.kind == "cancelled" => self.forget(&key, &job),
-                    Err(error) => {
-                        self.forget(&key, &job);
-                        return Err(remote_error(&call, &error));
-                    }
-                    Ok(()) => return Ok(RemoteOutcome::Committed),
-                },
+            if let Some(outcome) = self.try_prepare(&call, &key).await? {
+                return Ok(outcome);
             }
         }
         Err(remote_error(&call, &PullError::cancelled()))
+    }
+
+    /// Joins or starts the image's pull and waits for the layer; nothing, when the pull ended without it.
+    async fn try_prepare(
+        self: &Arc<Self>,
+        call: &RemotePrepare,
+        key: &JobKey,
+    ) -> Result<Option<RemoteOutcome>, RemoteError> {
+        let job = Arc::clone(self.lock().entry(key.clone()).or_default());
+        let started = job.started.get_or_try_init(|| self.start(call, key)).await;
+        let collected = match started {
+            Err(error) => {
+                self.forget(key, &job);
+                return Err(error);
+            }
+            Ok(Started::Left(reason)) => {
+                tracing::info!(image = %call.request.image_ref, %reason, "left to containerd");
+                return Ok(Some(RemoteOutcome::Fallback));
+            }
+            Ok(Started::Rebased) => {
+                self.forget(key, &job);
+                return Ok(Some(rebased(call)));
+            }
+            Ok(Started::Pulling { layers, .. }) if is_rebased(call, layers) => {
+                return Ok(Some(rebased(call)));
+            }
+            Ok(Started::Pulling {
+                image,
+                layers,
+                first,
+            }) => self.collect(call, *image, layers, *first).await,
+        };
+        match collected {
+            Ok(()) => Ok(Some(RemoteOutcome::Committed)),
+            Err(error) => {
+                self.forget(key, &job);
+                if error.kind == "cancelled" {
+                    Ok(None)
+                } else {
+                    Err(remote_error(call, &error))
+                }
+            }
+        }
     }
 
     /// Waits for the layer a call is about.
@@ -158,6 +178,9 @@ impl Pulls {
                 "the layer asked for is none of the manifest's".into(),
             ));
         };
+        if is_rebased(call, &layers) {
+            return Ok(Started::Rebased);
+        }
         let request = PullRequest::new(image, registry, first).map_err(|error| RemoteError {
             class: RemoteErrorClass::Unavailable,
             message: format!("{}: {error}", call.request.image_ref),
@@ -222,6 +245,23 @@ fn unsupported(image: &Image) -> Option<String> {
         .map(|layer| &layer.descriptor.media_type)
         .find(|media_type| Encoding::of_media_type(media_type).is_none())
         .map(|media_type| format!("layers of type {media_type} cannot be unpacked here"))
+}
+
+/// Whether containerd unpacks this layer without its parent, to put it over the parent later (containerd 2.2's parallel
+/// unpacking): what we would commit for it could not have the right parent.
+fn is_rebased(call: &RemotePrepare, chains: &[Digest]) -> bool {
+    call.parent.is_none()
+        && chains
+            .first()
+            .is_some_and(|bottom| *bottom != call.request.snapshot_ref)
+}
+
+fn rebased(call: &RemotePrepare) -> RemoteOutcome {
+    tracing::warn!(
+        image = %call.request.image_ref,
+        "containerd rebases layers; remove the capability \"rebase\" from this plugin's configuration"
+    );
+    RemoteOutcome::FallbackRebased
 }
 
 /// The chain id of every layer, bottom first.

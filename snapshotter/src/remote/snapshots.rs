@@ -90,6 +90,9 @@ impl Placement for SnapshotPlacement {
         });
         match committed {
             Ok(CommittedStaged::Linked { .. } | CommittedStaged::Existed { .. }) => Ok(()),
+            Err(error @ StoreError::StagedGone(_)) => {
+                Err(PlacementError::SourceGone(error.to_string()))
+            }
             Err(error) => Err(disk(&error)),
         }
     }

@@ -97,10 +97,10 @@ impl Directory {
     /// # Errors
     /// When it cannot be written; the caller then takes everything back.
     pub fn complete(&self, manifest: &[u8]) -> io::Result<()> {
-        if let Err(error) = fs::remove_dir_all(&self.staging) {
-            if error.kind() != io::ErrorKind::NotFound {
-                return Err(error);
-            }
+        if let Err(error) = fs::remove_dir_all(&self.staging)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
         }
         let unfinished = self.root.join(MANIFEST_UNFINISHED);
         fs::write(&unfinished, manifest)?;

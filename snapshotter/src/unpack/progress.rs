@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// How many threads a lane may use; the owner may change it at any time, the lane looks before each buffer.
 ///
 /// 1: everything in the calling thread. 2: decompression in a thread of its own. 3: the hash of the uncompressed
-/// bytes too. More is the same as 3, and 0 the same as 1.
+/// bytes too. More is the same as 3, and 0 the same as 1. Should the system refuse a thread, the lane sets the permit
+/// to 1 itself and goes on.
 #[derive(Debug)]
 pub struct ThreadPermit(AtomicU32);
 

@@ -126,6 +126,11 @@ impl Member {
         (self.typeflag == b'5').then_some(self.name.as_slice())
     }
 
+    /// Bytes of the last header and of the data behind it, padding included.
+    pub fn parts(&self) -> (usize, usize) {
+        (512, self.data.len().next_multiple_of(512))
+    }
+
     fn header(&self) -> [u8; 512] {
         let mut header = [0; 512];
         let mut put = |offset: usize, bytes: &[u8]| {

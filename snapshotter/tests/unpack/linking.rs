@@ -212,7 +212,7 @@ fn row_06_groups_are_inherited_from_setgid_directories() {
 }
 
 /// `user::rwx, user:1:rwx, group::r-x, mask::rwx, other::r-x`, as the kernel stores an ACL.
-fn acl() -> Vec<u8> {
+pub fn acl() -> Vec<u8> {
     let entry = |tag: u16, permissions: u16, id: u32| {
         [
             tag.to_le_bytes().as_slice(),

@@ -97,7 +97,6 @@ impl<'scope, R: Read + Send + 'scope> Ahead<'scope, R> {
         else {
             return Err(decoder);
         };
-        let _ = handover.send(decoder);
         let mut hashing = None;
         if threads > 2
             && let Some(started) = hasher.take()
@@ -111,9 +110,16 @@ impl<'scope, R: Read + Send + 'scope> Ahead<'scope, R> {
                 .spawn_scoped(scope, body)
             {
                 Ok(handle) => hashing = Some(handle),
-                Err(_) => *hasher = Some(kept),
+                Err(_) => {
+                    // The decoding thread has nothing yet and ends when it hears that nothing will come.
+                    *hasher = Some(kept);
+                    drop(handover);
+                    let _ = decoding.join();
+                    return Err(decoder);
+                }
             }
         }
+        let _ = handover.send(decoder);
         Ok(Self {
             threads,
             buffers,

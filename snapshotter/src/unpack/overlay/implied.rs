@@ -15,7 +15,7 @@ use super::super::path::split;
 use super::super::sink::{Inherited, Staged, Time};
 use super::Position;
 use super::attributes::timestamps;
-use super::tree::open_beneath;
+use super::resolve::open_beneath;
 
 /// The root of a lower layer.
 pub(super) type Lower = OwnedFd;

@@ -2,12 +2,13 @@
 //!
 //! Entry for entry it does what containerd's overlayfs applier does; where it differs on purpose the place says so.
 //! Every call goes by a directory descriptor and a single name that is not followed: paths are resolved by
-//! `tree` alone, inside the root. Nothing is synced: whoever commits the snapshot decides about durability.
+//! `resolve` alone, inside the root. Nothing is synced: whoever commits the snapshot decides about durability.
 
 mod attributes;
 mod copy;
 mod implied;
 mod remove;
+mod resolve;
 mod sink;
 mod tree;
 
@@ -100,7 +101,7 @@ impl OverlaySink {
             dir: dir.to_path_buf(),
             made_dir,
             finished: false,
-            tree: Tree::new(root, lowers),
+            tree: Tree::new(root, lowers, position == Position::Bottom),
             position,
             file: None,
             entries: 0,

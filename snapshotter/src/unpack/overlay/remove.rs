@@ -7,7 +7,8 @@ use rustix::fs::{AtFlags, Dir, FileType, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::path::join;
-use super::tree::{open_beneath, stat_leaf};
+use super::resolve::open_beneath;
+use super::tree::stat_leaf;
 
 /// Removes `leaf` of `parent`, with everything below it if it is a directory. Absence is fine.
 ///

@@ -11,9 +11,8 @@ use super::super::error::SinkError;
 use super::super::path::{LayerPath, join, split};
 use super::super::sink::{Attributes, Format, Implied, Inherited, Node, Sink, Staged};
 use super::attributes::{set_leaf, set_open, set_times, timestamps};
-use super::tree::{
-    BLOCK_BYTES, Directory, Known, Missing, open_beneath, refused, set_opaque, stat_leaf,
-};
+use super::resolve::{Missing, open_beneath, refused};
+use super::tree::{BLOCK_BYTES, Directory, Known, set_opaque, stat_leaf};
 use super::{OpenFile, OverlaySink, Position, ROOT};
 
 impl Sink for OverlaySink {
@@ -290,9 +289,6 @@ impl OverlaySink {
     }
 
     fn parent(&mut self, path: &LayerPath) -> Result<Arc<Directory>, SinkError> {
-        if self.is_bottom() {
-            self.tree.remember_removed();
-        }
         self.tree.resolve(path.split().0, Missing::Make)
     }
 

@@ -1,0 +1,63 @@
+//! The command line: what is asked for, and which part answers.
+
+mod hunt;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Predicts image pulls with parapull's own scheduler in virtual time, and hunts for bugs in it.
+///
+/// A scenario says what is pulled, on which node, from which registry and how. Everything has presets (see
+/// `parapull-sim presets`); a run takes milliseconds, uses no network and always gives the same answer.
+#[derive(Debug, Parser)]
+#[command(name = "parapull-sim", version, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Predict one scenario: seconds, what bounds them, the lower bound; with --gantt a picture.
+    Run(run::RunArgs),
+    /// Run generated scenarios with faults and odd limits, and check every promise.
+    ///
+    /// Exit codes: 0 all held, 10 crash, 11 something never ends, 12 something wrong happened. The failing scenario is
+    /// saved as a value and the command that replays it is printed.
+    Swarm(hunt::SwarmArgs),
+    /// Run a saved scenario again and check it as the swarm does.
+    Replay(hunt::ReplayArgs),
+    /// List the images, hosts, registries and strategies that have names.
+    Presets,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  What would a 10 GiB machine-learning image take on a gp3 node, and why?
+    parapull-sim run --image ml-like:10GiB --host gp3-1000 --registry s3-like --gantt pull.svg
+  The same with containerd's defaults and its usual decoder:
+    parapull-sim run --image ml-like:10GiB --host gp3-1000 --registry s3-like --strategy sequential --decoder unpigz
+  A hundred thousand random scenarios:
+    parapull-sim swarm --seeds 100000";
+
+/// Does what was asked for.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Swarm(args) => hunt::swarm(&args),
+        Command::Replay(args) => hunt::replay(&args),
+        Command::Presets => {
+            print!("{}", parapull_sim::preset::listing());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Reads a file, naming it in the error.
+fn read(path: &PathBuf) -> anyhow::Result<String> {
+    use anyhow::Context;
+    std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))
+}

@@ -1,0 +1,117 @@
+//! `swarm` and `replay`: hunting for broken promises, and seeing one again.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use parapull_scenario::Scenario;
+use parapull_sim::{Failure, Run, swarm as run_swarm, try_scenario};
+
+#[derive(Debug, Args)]
+pub(crate) struct SwarmArgs {
+    /// How many scenarios.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    from: u64,
+    /// Stop after this many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    time: Option<u64>,
+    /// Where failing scenarios are saved.
+    #[arg(long, value_name = "DIR", default_value = "results/failures")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The saved scenario.
+    file: PathBuf,
+    /// Print every input and output of the engine.
+    #[arg(long)]
+    trace: bool,
+}
+
+/// Runs scenarios until one fails.
+pub(crate) fn swarm(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
+    std::panic::set_hook(Box::new(|_| {}));
+    let progress = ProgressBar::new(args.seeds)
+        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {eta}")?);
+    let deadline = args.time.map(std::time::Duration::from_secs);
+    let (mut inputs, mut ready, mut failed) = (0, 0, None);
+    run_swarm(args.from..args.from + args.seeds, |scenario, result| {
+        progress.inc(1);
+        match result {
+            Ok(run) => {
+                inputs += run.inputs();
+                ready += run.ready();
+            }
+            Err(failure) => failed = Some((scenario.clone(), failure.clone())),
+        }
+        failed.is_none() && deadline.is_none_or(|deadline| progress.elapsed() < deadline)
+    });
+    progress.finish_and_clear();
+    let seeds = progress.position();
+    let Some((scenario, failure)) = failed else {
+        println!("{seeds} scenarios held: {ready} pulls became ready, {inputs} inputs");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let path = save(&scenario, &args.out)?;
+    println!("{} failed: {}", scenario.name, failure.message());
+    println!("replay: parapull-sim replay {}", path.display());
+    Ok(ExitCode::from(failure.exit_code()))
+}
+
+/// Runs a saved scenario again.
+pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    let scenario: Scenario = serde_json::from_str(&super::read(&args.file)?)
+        .with_context(|| format!("{} is no scenario", args.file.display()))?;
+    if args.trace {
+        let mut tell = |at: u64, what: &dyn Debug| println!("{at:>14} {what:?}");
+        let run = Run::observed(&scenario, &mut tell)?;
+        println!("trace hash {:016x}", run.trace_hash());
+    }
+    std::panic::set_hook(Box::new(|_| {}));
+    Ok(match try_scenario(&scenario) {
+        Ok(run) => {
+            println!(
+                "held: {} pulls became ready, {} inputs, trace hash {:016x}",
+                run.ready(),
+                run.inputs(),
+                run.trace_hash()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("{}: {}", kind(&failure), failure.message());
+            ExitCode::from(failure.exit_code())
+        }
+    })
+}
+
+fn kind(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Crash(_) => "crash",
+        Failure::Liveness(_) => "liveness",
+        Failure::Correctness(_) => "correctness",
+    }
+}
+
+/// Saves a scenario under a name that follows from its content.
+fn save(scenario: &Scenario, folder: &Path) -> anyhow::Result<PathBuf> {
+    let text = serde_json::to_string_pretty(scenario)?;
+    let hash = text.bytes().fold(FNV_OFFSET, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
+    });
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("failed to create {}", folder.display()))?;
+    let path = folder.join(format!("{hash:016x}.json"));
+    std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
+    Ok(path)
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
