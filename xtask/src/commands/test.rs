@@ -84,18 +84,10 @@ fn conclude(steps: &Steps, outcomes: &Outcomes, unmet: &[Need]) -> ExitCode {
     }
 }
 
-/// Builds what the tests start and what they are, in one go so that every crate is built once.
+/// Builds what the tests start and what they are, in one go: two selections would be two builds of what they share.
 fn build(workspace: &Workspace) -> anyhow::Result<()> {
-    succeed(workspace.cargo().args([
-        "build",
-        "--quiet",
-        "--locked",
-        "--workspace",
-        "--exclude",
-        "xtask",
-        "--bins",
-        "--tests",
-    ]))
+    let build = ["build", "--quiet", "--locked", "--workspace"];
+    succeed(workspace.cargo().args(build).args(["--bins", "--tests"]))
 }
 
 /// Thousands of small pulls with faults, each from its seed. In the dev profile, where engine and simulator are
