@@ -3,11 +3,6 @@
 //! `deny.toml` holds the same lists for cargo-deny; a test keeps them alike. Licence texts inside the crates are not
 //! read: what counts is the expression their authors publish.
 
-<<<<<<< HEAD
-
-
-=======
->>>>>>> h-xtask
 use super::Violation;
 use crate::workspace::Workspace;
 
