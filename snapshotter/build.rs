@@ -10,7 +10,11 @@ const PROTOS: [&str; 3] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    // Without source information, and so without the protos' comments, which rustdoc would take for tests.
+    let descriptors = protox::Compiler::new(["proto"])?
+        .include_imports(true)
+        .open_files(PROTOS)?
+        .file_descriptor_set();
     tonic_prost_build::configure()
         .include_file("proto.rs")
         .compile_fds(descriptors)?;

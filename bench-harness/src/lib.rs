@@ -1,1 +1,17 @@
-//! Real pulls side by side.
+//! Real pulls side by side: private daemons, tree comparison, measurement, reports.
+//!
+//! The library starts and stops the processes a comparison needs ([`processes`]), asks them to pull ([`cri`], [`ctr`]),
+//! proves that two results are the same tree ([`tree`]), measures ([`measure`], [`limits`]) and tells people
+//! ([`report`]). It makes no scheduling decision: every strategy is the engine's.
+
+#![forbid(unsafe_code)]
+
+pub mod cri;
+pub mod ctr;
+pub mod layout;
+pub mod limits;
+pub mod measure;
+pub mod processes;
+pub mod pulls;
+pub mod report;
+pub mod tree;

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::error::{LayerError, LinkError};
 use crate::id::{ImageId, LayerId, OpId};
 use crate::image::LinkState;
-use crate::layer::LayerState;
+use crate::layer::{Layer, LayerState};
 use crate::op::OpKind;
 use crate::output::{Action, Event, Outcome, Place, Tree};
 
@@ -39,14 +39,30 @@ impl Engine {
         let layer = &self.layers[&layer_id];
         match (link.state, layer.state) {
             (LinkState::Cloned, _) => self.start_link(place, layer_id, Tree::Clone(place)),
-            (LinkState::Pending, LayerState::Staged) if layer.wanted.len() == 1 => {
-                self.start_link(place, layer_id, Tree::Original);
-            }
-            (LinkState::Pending, LayerState::Staged | LayerState::Consumed) => {
-                self.start_clone(place, layer_id);
+            (LinkState::Pending, LayerState::Consumed) => self.start_clone(place, layer_id),
+            (LinkState::Pending, LayerState::Staged) => {
+                if self.others_are(layer, place, |state| state == LinkState::Pending) {
+                    self.start_clone(place, layer_id);
+                } else if !self
+                    .others_are(layer, place, |state| matches!(state, LinkState::Cloning(_)))
+                {
+                    self.start_link(place, layer_id, Tree::Original);
+                }
             }
             _ => {}
         }
+    }
+
+    /// Whether another place that wants a layer is in such a state.
+    fn others_are(&self, layer: &Layer, place: Place, state: impl Fn(LinkState) -> bool) -> bool {
+        layer
+            .wanted
+            .iter()
+            .filter(|other| **other != place)
+            .any(|other| {
+                let link = self.images[&other.image].link(other.index);
+                link.is_some_and(|link| state(link.state))
+            })
     }
 
     fn start_link(&mut self, place: Place, layer: LayerId, tree: Tree) {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::craft::digest_of_bytes;
+
 /// The media type of an OCI image index.
 pub(crate) const INDEX_MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -184,7 +186,7 @@ impl OciLayout {
                 found: "no image".to_owned(),
             }),
             (None, _) => Ok(Document {
-                digest: crate::craft::digest_of_bytes(&self.index_bytes),
+                digest: digest_of_bytes(&self.index_bytes),
                 media_type: INDEX_MEDIA_TYPE.to_owned(),
                 bytes: self.index_bytes.clone(),
             }),
@@ -290,5 +292,90 @@ mod tests {
             layout.root_for_tag("x"),
             Err(LayoutError::NoImage { .. })
         ));
+    }
+
+    /// A layout of one file per document, with `index.json` as given and blobs under their digests.
+    fn layout_of(
+        index: &serde_json::Value,
+        blobs: &[&serde_json::Value],
+    ) -> (tempfile::TempDir, OciLayout) {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("blobs/sha256");
+        fs::create_dir_all(&folder).unwrap();
+        for blob in blobs {
+            fs::write(
+                folder.join(digest_of(blob).trim_start_matches("sha256:")),
+                blob.to_string(),
+            )
+            .unwrap();
+        }
+        fs::write(directory.path().join("oci-layout"), "{}").unwrap();
+        fs::write(directory.path().join("index.json"), index.to_string()).unwrap();
+        let layout = OciLayout::open(directory.path()).unwrap();
+        (directory, layout)
+    }
+
+    fn digest_of(document: &serde_json::Value) -> String {
+        digest_of_bytes(document.to_string().as_bytes())
+    }
+
+    #[test]
+    fn an_index_leads_to_its_platforms() {
+        let manifest = |name: &str| {
+            serde_json::json!({
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {"digest": format!("sha256:{name}")},
+                "layers": [{"digest": "sha256:shared"}, {"digest": format!("sha256:top-{name}")}],
+            })
+        };
+        let (first, second) = (manifest("a"), manifest("b"));
+        let absent = manifest("c");
+        let descriptors = serde_json::json!([
+            {"digest": digest_of(&first)}, {"digest": digest_of(&second)}, {"digest": digest_of(&absent)}]);
+        let nested = serde_json::json!({"mediaType": INDEX_MEDIA_TYPE, "manifests": descriptors});
+        let index = serde_json::json!({"manifests": [{"digest": digest_of(&nested)}]});
+        let (_directory, layout) = layout_of(&index, &[&first, &second, &nested]);
+        let root = layout.root_for_tag("any").unwrap();
+        assert_eq!(
+            (root.digest.as_str(), root.media_type.as_str()),
+            (digest_of(&nested).as_str(), INDEX_MEDIA_TYPE)
+        );
+        let contents = layout.contents(&root).unwrap();
+        assert_eq!(
+            contents.documents.len(),
+            3,
+            "what was not copied into the layout is left out"
+        );
+        assert_eq!(
+            contents
+                .layers
+                .iter()
+                .filter(|(index, _)| *index == 0)
+                .count(),
+            2
+        );
+        assert_eq!(contents.configs.len(), 2);
+    }
+
+    #[test]
+    fn tags_pick_and_several_manifests_without_tags_are_an_index() {
+        let manifest =
+            |name: &str| serde_json::json!({"mediaType": "x", "config": {"digest": name}});
+        let (first, second) = (manifest("a"), manifest("b"));
+        let name = |tag: &str| serde_json::json!({"org.opencontainers.image.ref.name": tag});
+        let named = serde_json::json!({"manifests": [
+            {"digest": digest_of(&first), "annotations": name("v1")},
+            {"digest": digest_of(&second), "annotations": name("host/app:v2")}]});
+        let (_directory, layout) = layout_of(&named, &[&first, &second]);
+        assert_eq!(layout.root_for_tag("v1").unwrap().digest, digest_of(&first));
+        assert_eq!(
+            layout.root_for_tag("v2").unwrap().digest,
+            digest_of(&second)
+        );
+        let fallback = layout.root_for_tag("v3").unwrap();
+        assert_eq!(
+            (fallback.digest, fallback.media_type.as_str()),
+            (digest_of(&named), INDEX_MEDIA_TYPE)
+        );
     }
 }

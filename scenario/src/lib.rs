@@ -8,6 +8,7 @@ mod limits;
 mod pull;
 pub mod registry;
 mod size;
+mod trace;
 
 pub use host::{Decoder, HOSTS, Host, HostError};
 pub use image::{ImageSpec, LayerShape, LayerSpec, MediaType};
@@ -18,3 +19,4 @@ pub use pull::{
 };
 pub use registry::{Fault, Faults, RegistryProfile};
 pub use size::{ByteSize, ByteSizeError};
+pub use trace::{TraceHead, TraceLine};

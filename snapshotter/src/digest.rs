@@ -37,10 +37,12 @@ impl Digest {
     /// The 64 lower-case hex digits without the algorithm.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        self.0
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
     }
 
     /// The first 12 hex digits, as layer directories and messages show it.
@@ -78,7 +80,11 @@ impl FromStr for Digest {
             text: text.chars().take(100).collect(),
         };
         let hex = text.strip_prefix("sha256:").ok_or_else(error)?;
-        if hex.len() != 64 || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if hex.len() != 64
+            || !hex
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
             return Err(error());
         }
         let mut bytes = [0; 32];
@@ -121,7 +127,15 @@ mod tests {
         let short = format!("sha256:{}", "a".repeat(63));
         let upper = format!("sha256:{}", "A".repeat(64));
         let sign = format!("sha256:{}", "+a".repeat(32));
-        for text in ["", "sha256:", "sha512:00", &short, &upper, &sign, "../../etc/passwd"] {
+        for text in [
+            "",
+            "sha256:",
+            "sha512:00",
+            &short,
+            &upper,
+            &sign,
+            "../../etc/passwd",
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

@@ -8,6 +8,8 @@ pub mod driver;
 pub mod grpc;
 pub mod image;
 pub mod registry;
+pub mod remote;
+pub mod spool;
 pub mod store;
 pub mod unpack;
 pub mod window;

@@ -89,7 +89,7 @@ impl ContentReader {
                 // The product of three uniform draws favours the first words, as language does.
                 let (a, b, c) = (bits & 0x3ff, bits >> 10 & 0x3ff, bits >> 20 & 0xfff);
                 bits >>= 32;
-                let index = usize::try_from(a * b * c >> 20).unwrap_or(0);
+                let index = usize::try_from((a * b * c) >> 20).unwrap_or(0);
                 self.unit
                     .extend_from_slice(words[index % words.len()].bytes());
             }

@@ -250,21 +250,41 @@ fn zstd(bytes: u64) -> Vec<LayerSpec> {
     shares_percent.into_iter().map(layer).collect()
 }
 
+/// The sizes and counts are those of the entries the crafter writes; its tests hold the two together.
 fn metadata(_bytes: u64) -> Vec<LayerSpec> {
-    let odd = |odd_entries: OddEntries, media_type: MediaType| LayerSpec {
+    let odd = |odd_entries, media_type, uncompressed_bytes, files, directories| LayerSpec {
+        uncompressed_bytes,
+        files,
+        directories,
+        ratio_permille: ODD_RATIO_PERMILLE,
         odd_entries: Some(odd_entries),
         media_type,
         ..LayerSpec::empty()
     };
     vec![
         packages(64 << 10, 2_400, 8 << 10),
-        odd(OddEntries::Types, MediaType::GzipMembers { level: 6 }),
-        odd(OddEntries::Overrides, MediaType::Zstd { level: 3 }),
+        odd(
+            OddEntries::Types,
+            MediaType::GzipMembers { level: 6 },
+            81_920,
+            47,
+            27,
+        ),
+        odd(
+            OddEntries::Overrides,
+            MediaType::Zstd { level: 3 },
+            16_896,
+            9,
+            5,
+        ),
         LayerSpec::empty(),
-        odd(OddEntries::Repeats, MediaType::Uncompressed),
+        odd(OddEntries::Repeats, MediaType::Uncompressed, 16_384, 11, 4),
         LayerSpec::duplicate(3),
     ]
 }
+
+/// Headers with little behind them shrink a lot.
+const ODD_RATIO_PERMILLE: u32 = 30_000;
 
 #[cfg(test)]
 mod tests {

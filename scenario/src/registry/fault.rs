@@ -28,6 +28,8 @@ pub struct Fault {
 }
 
 /// The object a fault happens to.
+///
+/// Faults of blobs happen to GETs, on whichever origin sends the bytes; those of manifests and the ping to HEADs as well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultTarget {

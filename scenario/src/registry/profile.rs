@@ -86,7 +86,7 @@ pub struct RegistryProfile {
     /// The 99th percentile of that time; the median when absent or smaller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte_ms_p99: Option<u32>,
-    /// Requests per second beyond which the answer is 429; unlimited when absent.
+    /// Requests per second beyond which the answer is 429, not counting those to the second origin; unlimited when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_second_max: Option<NonZeroU32>,
     /// What 429 for too many requests tells in `Retry-After`; no header when absent.

@@ -1,0 +1,271 @@
+//! Reading an OCI image layout: manifest, config, and which directories each layer's archive names itself.
+//!
+//! Those directories decide whose modification time two unpackers must agree on: one that a layer only implies has no
+//! time of its own. Nothing is unpacked here.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+
+/// Why an image layout cannot be read; reads after "failed to …".
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// A file of the layout cannot be read.
+    #[error("read {path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A document is not what the specification says.
+    #[error("understand {path}: {source}", path = path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// The layout holds no usable image.
+    #[error("find an image in {path}: {reason}", path = path.display())]
+    NoImage {
+        /// The layout.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+}
+
+/// One compressed layer of a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutLayer {
+    /// The digest of its compressed bytes.
+    pub digest: String,
+    /// The digest of its archive.
+    pub diff_id: String,
+    /// Compressed bytes.
+    pub compressed_bytes: u64,
+    /// The blob's file.
+    pub blob: PathBuf,
+}
+
+/// An image in an OCI layout folder.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// The manifest's digest.
+    pub digest: String,
+    /// Its layers, bottom first.
+    pub layers: Vec<LayoutLayer>,
+}
+
+/// What one layer's archive holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LayerContents {
+    /// Directories with an entry of their own: cleaned paths without a leading slash.
+    pub directories: BTreeSet<Vec<u8>>,
+    /// Number of entries.
+    pub entries: u64,
+    /// Uncompressed bytes of the archive.
+    pub uncompressed_bytes: u64,
+}
+
+impl Layout {
+    /// Reads the first image of the layout `directory` (for an index of platforms, the first of its manifests).
+    ///
+    /// # Errors
+    /// [`LayoutError`].
+    pub fn open(directory: &Path) -> Result<Self, LayoutError> {
+        let no_image = |reason: &str| LayoutError::NoImage {
+            path: directory.into(),
+            reason: reason.into(),
+        };
+        let index: Index = document(&directory.join("index.json"))?;
+        let mut digest = index
+            .manifests
+            .into_iter()
+            .next()
+            .ok_or_else(|| no_image("its index is empty"))?
+            .digest;
+        for _ in 0..INDEX_DEPTH_MAX {
+            let path = blob_path(directory, &digest);
+            let manifest: Manifest = document(&path)?;
+            if let Some(inner) = manifest.manifests.into_iter().next() {
+                digest = inner.digest;
+                continue;
+            }
+            let config = manifest
+                .config
+                .ok_or_else(|| no_image("its manifest names no config"))?;
+            let config: Config = document(&blob_path(directory, &config.digest))?;
+            if config.rootfs.diff_ids.len() != manifest.layers.len() {
+                return Err(no_image(
+                    "its config and manifest disagree about the number of layers",
+                ));
+            }
+            let layers =
+                manifest
+                    .layers
+                    .into_iter()
+                    .zip(config.rootfs.diff_ids)
+                    .map(|(layer, diff_id)| LayoutLayer {
+                        blob: blob_path(directory, &layer.digest),
+                        digest: layer.digest,
+                        diff_id,
+                        compressed_bytes: layer.size,
+                    });
+            return Ok(Self {
+                digest,
+                layers: layers.collect(),
+            });
+        }
+        Err(no_image("its indexes are nested too deeply"))
+    }
+
+    /// Reads every layer's archive once.
+    ///
+    /// # Errors
+    /// [`LayoutError::File`].
+    pub fn contents(&self) -> Result<Vec<LayerContents>, LayoutError> {
+        self.layers.iter().map(LayoutLayer::contents).collect()
+    }
+
+    /// The sum of the layers' compressed bytes.
+    pub fn compressed_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.compressed_bytes).sum()
+    }
+}
+
+impl LayoutLayer {
+    /// Opens the layer's archive, decompressed.
+    ///
+    /// The compression is told by its magic, as containerd does.
+    ///
+    /// # Errors
+    /// When the blob cannot be opened.
+    pub fn open(&self) -> io::Result<Box<dyn Read>> {
+        let mut file = File::open(&self.blob)?;
+        let mut magic = [0; 4];
+        let read = file.read(&mut magic)?;
+        file.seek(SeekFrom::Start(0))?;
+        let reader = BufReader::with_capacity(BUFFER_BYTES, file);
+        Ok(match &magic[..read] {
+            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(reader)),
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+                Box::new(zstd::stream::read::Decoder::with_buffer(reader)?)
+            }
+            _ => Box::new(reader),
+        })
+    }
+
+    /// Lists what the archive holds.
+    ///
+    /// # Errors
+    /// [`LayoutError::File`] when the blob cannot be read or is no archive.
+    pub fn contents(&self) -> Result<LayerContents, LayoutError> {
+        let read = || -> io::Result<LayerContents> {
+            let mut contents = LayerContents::default();
+            let mut archive = tar::Archive::new(self.open()?);
+            for entry in archive.entries()? {
+                let entry = entry?;
+                contents.entries += 1;
+                if entry.header().entry_type().is_dir() {
+                    contents.directories.insert(clean(&entry.path_bytes()));
+                }
+            }
+            contents.uncompressed_bytes = io::copy(&mut self.open()?, &mut io::sink())?;
+            Ok(contents)
+        };
+        read().map_err(|source| LayoutError::File {
+            path: self.blob.clone(),
+            source,
+        })
+    }
+}
+
+/// Cleans an archive's entry name lexically and clamps it to the root: `./a//b/../c/` is `a/c`.
+pub fn clean(name: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in name.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}
+
+fn document<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, LayoutError> {
+    let text = fs::read(path).map_err(|source| LayoutError::File {
+        path: path.into(),
+        source,
+    })?;
+    serde_json::from_slice(&text).map_err(|source| LayoutError::Document {
+        path: path.into(),
+        source,
+    })
+}
+
+fn blob_path(directory: &Path, digest: &str) -> PathBuf {
+    let (algorithm, hex) = digest.split_once(':').unwrap_or(("sha256", digest));
+    directory.join("blobs").join(algorithm).join(hex)
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: String,
+    #[serde(default)]
+    size: u64,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
+}
+
+/// An index of indexes exists in practice; more is a mistake or a loop.
+const INDEX_DEPTH_MAX: usize = 4;
+const BUFFER_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleans_names_as_containerd_does() {
+        for (name, path) in [
+            ("./", ""),
+            ("./usr/bin/", "usr/bin"),
+            ("/etc//passwd", "etc/passwd"),
+            ("a/../../b", "b"),
+            ("..", ""),
+        ] {
+            assert_eq!(clean(name.as_bytes()), path.as_bytes(), "{name}");
+        }
+    }
+}

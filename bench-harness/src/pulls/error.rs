@@ -1,0 +1,43 @@
+//! Why a pull of the bench failed.
+
+use std::io;
+
+use crate::cri::CriError;
+use crate::layout::LayoutError;
+use crate::processes::ProcessError;
+use crate::tree::TreeError;
+
+/// Why a pull could not be made or judged; reads after "failed to …".
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// A process failed.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The image's layout cannot be read.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The pulled trees cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A pull by CRI failed.
+    #[error("{source}\ncontainerd's log ends with:\n{containerd}\n{snapshotter}")]
+    Cri {
+        /// The answer.
+        source: CriError,
+        /// The end of containerd's log.
+        containerd: String,
+        /// The end of the snapshotter's log, if there is one.
+        snapshotter: String,
+    },
+    /// The pull command's result is not what it promises.
+    #[error("understand the result of `pull --json`: {source}\n{text}")]
+    Result {
+        /// The cause.
+        source: serde_json::Error,
+        /// What it wrote, cut.
+        text: String,
+    },
+    /// Bytes written could not be counted.
+    #[error("count the bytes written: {0}")]
+    Written(#[source] io::Error),
+}

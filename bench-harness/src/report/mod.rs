@@ -1,0 +1,17 @@
+//! What a comparison found, for machines and for people: JSON, CSV, a Markdown table and pictures.
+//!
+//! It formats; the numbers come from [`crate::measure`] and [`crate::limits`].
+
+mod csv;
+mod files;
+mod html;
+mod markdown;
+mod plot;
+mod result;
+
+pub use csv::csv;
+pub use files::{ReportError, read, write, write_page};
+pub use html::html;
+pub use markdown::{markdown, seconds_text};
+pub use plot::{PlotError, comparison_svg};
+pub use result::{ComparisonResult, ImageSize, NamedSummary, Run, SCHEMA, build, revision};

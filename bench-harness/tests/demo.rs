@@ -1,0 +1,160 @@
+//! The embedded demo, with a puller made of `tar`: equal trees succeed, a single wrong file fails it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use parapull_bench::layout::Layout;
+use parapull_bench::processes::Programs;
+use support::{can_run, directory, file, hard_link, hello_program, symlink, write_layout};
+
+fn write_image(to: &Path) {
+    let layers = [
+        vec![
+            directory("bin/", 0o755, 1_500_000_000),
+            file("bin/hello", 0o755, &hello_program()),
+            symlink("bin/sh", "hello"),
+        ],
+        vec![
+            file("srv/implied/data", 0o640, &vec![3; 100_000]),
+            hard_link("srv/again", "srv/implied/data"),
+        ],
+    ];
+    write_layout(to, &layers, &["/bin/hello"]);
+}
+
+/// Keeps the command's promises about folders and JSON, and unpacks with GNU tar.
+fn write_puller(programs: &Path, layout: &Layout) {
+    let mut script = String::from(
+        "#!/bin/sh -e\n[ \"$1\" = --version ] && { echo parapull-snapshotter 9.9.9; exit; }\n\
+         while [ $# -gt 0 ]; do case $1 in --to) to=$2;; --strategy) strategy=$2;; esac; shift; done\n",
+    );
+    for (number, layer) in layout.layers.iter().enumerate() {
+        let folder = format!("\"$to/layers/{number:03}-{}/fs\"", &layer.digest[7..19]);
+        script.push_str(&format!(
+            "mkdir -p {folder}; tar -xzpf {} -C {folder}\n",
+            layer.blob.display()
+        ));
+    }
+    script.push_str(
+        "[ \"$BREAK\" = \"$strategy\" ] && echo x | tee -a \"$to\"/layers/001-*/fs/srv/implied/data > /dev/null\n\
+         echo '{\"seconds\": 1.5, \"bytes_fetched\": 7, \"bytes_written\": 8, \"peak_rss_bytes\": 9, \"layers\": []}'\n",
+    );
+    fs::create_dir_all(programs).unwrap();
+    let path = programs.join("parapull-snapshotter");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+fn demo(folder: &Path, breaking: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_parapull-bench"))
+        .args(["demo", "--embedded", "--registry", "docker", "--image"])
+        .arg(folder.join("layout"))
+        .arg("--programs")
+        .arg(folder.join("programs"))
+        .arg("--out")
+        .arg(folder.join("out"))
+        .env("BREAK", breaking)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn equal_trees_succeed_and_one_wrong_file_fails() {
+    if !can_run("demo", &["docker-registry", "skopeo", "tar"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_image(&folder.path().join("layout"));
+    let layout = Layout::open(&folder.path().join("layout")).unwrap();
+    write_puller(&folder.path().join("programs"), &layout);
+
+    let good = demo(folder.path(), "nothing");
+    let stdout = String::from_utf8_lossy(&good.stdout);
+    assert!(
+        good.status.success(),
+        "{stdout}{}",
+        String::from_utf8_lossy(&good.stderr)
+    );
+    assert!(
+        stdout.contains("trees equal: yes") && stdout.contains("streamed"),
+        "{stdout}"
+    );
+    assert!(folder.path().join("out/comparison.svg").is_file());
+
+    let bad = demo(folder.path(), "streamed");
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&bad.stdout).contains("trees equal: NO"));
+    let stderr = String::from_utf8_lossy(&bad.stderr);
+    for needle in [
+        "layer 1 /srv/implied/data: size 100000 ≠ 100002",
+        "merged /srv/again: size",
+    ] {
+        assert!(stderr.contains(needle), "{needle}: {stderr}");
+    }
+}
+
+#[test]
+fn a_missing_program_says_how_to_get_it() {
+    if !can_run("demo programs", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_image(&folder.path().join("layout"));
+    fs::create_dir(folder.path().join("programs")).unwrap();
+    let output = demo(folder.path(), "nothing");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("cargo build --bin parapull-snapshotter"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_demo_runs_through_a_real_containerd() {
+    if !can_run("demo through containerd", &["containerd", "ctr", "runc"]) {
+        return;
+    }
+    // They belong to other packages, which a test of this one does not build.
+    let programs = Programs::beside_this_one();
+    if programs.snapshotter().is_err() || programs.fake_registry().is_err() {
+        assert!(
+            std::env::var_os("PARAPULL_REQUIRE_ALL").is_none(),
+            "build the workspace's programs first"
+        );
+        eprintln!(
+            "SKIPPED demo through containerd: parapull-snapshotter or fake-registry is not built"
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for image in ["tiny", "metadata"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_parapull-bench"))
+            .args(["demo", "--image", image, "--out"])
+            .arg(folder.path().join("out"))
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{image}: {stdout}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for needle in [
+            "containerd",
+            "parapull",
+            "trees equal: yes",
+            "a container from the parapull image says: hello",
+        ] {
+            assert!(stdout.contains(needle), "{image}: {needle}: {stdout}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! A perfect world for the engine: it does what it is told, at once or when a test says so.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a broken bench should stop the test"
+)]
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parapull_engine::*;
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+pub(crate) fn limits() -> RawLimits {
+    RawLimits {
+        fetches_max: 8,
+        fetches_per_image_max: 8,
+        unpacks_max: 2,
+        unpacks_per_image_max: 2,
+        chunk_bytes_max: 4 * MIB,
+        slice_bytes: 4 * MIB,
+        window_bytes_max: 64 * MIB,
+        layer_window_bytes_max: 32 * MIB,
+        spool_bytes_max: 1024 * MIB,
+        threads_max: 2,
+        threads_per_lane_max: 2,
+    }
+}
+
+/// The engine, its clock, and what it asked for.
+pub(crate) struct Bench {
+    pub(crate) engine: Engine,
+    pub(crate) now: Instant,
+    pub(crate) actions: VecDeque<Action>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) wake: Option<Wake>,
+    sizes: BTreeMap<BlobId, u64>,
+    blobs: BTreeMap<BlobId, Bytes>,
+    lanes: BTreeMap<OpId, (BlobId, u64)>,
+    fetches: BTreeMap<OpId, Action>,
+}
+
+#[derive(Default)]
+struct Bytes {
+    /// Chunks present beyond the frontier, by start.
+    ahead: BTreeMap<u64, u64>,
+    frontier: u64,
+}
+
+impl Bench {
+    pub(crate) fn new(strategy: Strategy, raw: RawLimits) -> Self {
+        let config = Config {
+            seed: 7,
+            limits: Limits::try_from(raw).unwrap(),
+            scheduling: strategy.scheduling(),
+            timing: Timing {
+                staging_ttl_ms: 0,
+                ..Timing::default()
+            },
+        };
+        Self::with_config(config)
+    }
+
+    pub(crate) fn with_config(config: Config) -> Self {
+        Self {
+            engine: Engine::new(config, Instant::ZERO),
+            now: Instant::ZERO,
+            actions: VecDeque::new(),
+            events: Vec::new(),
+            wake: None,
+            sizes: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+        }
+    }
+
+    /// Requests an image of these layer sizes; blob and layer ids count from `first`.
+    pub(crate) fn pull(&mut self, image: u32, first: u32, sizes: &[u64]) {
+        let layers = sizes
+            .iter()
+            .zip(first..)
+            .map(|(size, id)| {
+                self.sizes.insert(BlobId(id), *size);
+                PullLayer {
+                    blob: BlobId(id),
+                    size: *size,
+                    layer: LayerId(id),
+                    sources: 1,
+                    have: Have::Nothing,
+                }
+            })
+            .collect();
+        self.input(Input::PullRequested(Pull {
+            image: ImageId(image),
+            layers,
+            weight: 1,
+        }));
+    }
+
+    /// Waits for every layer of an image.
+    pub(crate) fn await_all(&mut self, image: u32, count: u32) {
+        for index in 0..count {
+            self.input(Input::LayerAwaited {
+                image: ImageId(image),
+                index,
+            });
+        }
+    }
+
+    /// Feeds one fact, drains every answer, and checks the state.
+    pub(crate) fn input(&mut self, input: Input) {
+        self.engine.handle_input(self.now, input);
+        loop {
+            match self.engine.poll_output() {
+                Output::Action(action) => {
+                    if let Action::FetchRange { op, .. } = action {
+                        self.fetches.insert(op, action);
+                    }
+                    self.actions.push_back(action);
+                }
+                Output::Event(event) => self.events.push(event),
+                Output::Idle { wake } => {
+                    self.wake = wake;
+                    break;
+                }
+            }
+        }
+        self.engine.check_invariants();
+    }
+
+    /// Jumps to the wake the engine asked for.
+    pub(crate) fn wake(&mut self) -> Timer {
+        let wake = self.wake.expect("the engine waits for time");
+        self.now = wake.at;
+        self.input(Input::TimerReached);
+        wake.why
+    }
+
+    /// Takes the actions asked for since the last call.
+    pub(crate) fn take(&mut self) -> Vec<Action> {
+        self.actions.drain(..).collect()
+    }
+
+    pub(crate) fn take_fetches(&mut self) -> Vec<(OpId, BlobId, ByteRange)> {
+        self.take()
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::FetchRange {
+                    op, blob, range, ..
+                } => Some((op, blob, range)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Does everything that was asked for, until nothing is asked for.
+    pub(crate) fn drive(&mut self) {
+        for _ in 0..100_000 {
+            let Some(action) = self.actions.pop_front() else {
+                return;
+            };
+            self.perform(action);
+        }
+        panic!("the engine does not come to rest");
+    }
+
+    /// Does one thing, perfectly and at once.
+    pub(crate) fn perform(&mut self, action: Action) {
+        match action {
+            Action::FetchRange {
+                op,
+                mode: FetchMode::Ranged,
+                ..
+            } => self.finish_fetch(op),
+            Action::FetchRange {
+                op,
+                mode: FetchMode::Whole,
+                credit,
+                ..
+            } => self.stream(op, credit),
+            Action::GrantCredit { op, bytes } => self.stream(op, bytes),
+            Action::StartLane { op, blob, .. } => {
+                self.lanes.insert(op, (blob, 0));
+                self.advance_lanes();
+            }
+            Action::ResizeLane { op, threads } => self.input(Input::LaneResized { op, threads }),
+            Action::LinkLayer { op, .. } => self.input(Input::Linked { op }),
+            Action::CloneLayer { op, .. } => self.input(Input::Cloned { op }),
+            Action::DropStaged { op, .. } => self.input(Input::Dropped { op }),
+            Action::DropBytes { op, blob, range } => {
+                let bytes = self.blobs.entry(blob).or_default();
+                bytes.ahead.clear();
+                bytes.frontier = bytes.frontier.min(range.start);
+                self.input(Input::BytesDropped { op });
+            }
+            Action::CancelOp { op } => {
+                self.lanes.remove(&op);
+                self.fetches.remove(&op);
+                self.input(Input::OpCancelled { op, received: 0 });
+            }
+        }
+    }
+
+    /// Delivers all of a ranged fetch.
+    pub(crate) fn finish_fetch(&mut self, op: OpId) {
+        let Some(Action::FetchRange { blob, range, .. }) = self.fetches.remove(&op) else {
+            return;
+        };
+        let bytes = self.blobs.entry(blob).or_default();
+        bytes.ahead.insert(range.start, range.end);
+        while let Some(end) = bytes.ahead.remove(&bytes.frontier) {
+            bytes.frontier = end;
+        }
+        self.input(Input::RangeFetched { op });
+        self.advance_lanes();
+    }
+
+    /// Delivers the next `credit` bytes of a whole read.
+    fn stream(&mut self, op: OpId, credit: u64) {
+        let Some(Action::FetchRange { blob, range, .. }) = self.fetches.get(&op).copied() else {
+            return;
+        };
+        let bytes = self.blobs.entry(blob).or_default();
+        bytes.frontier = bytes.frontier.max(range.start) + credit;
+        let kept = bytes.frontier - range.start;
+        if bytes.frontier == range.end {
+            self.fetches.remove(&op);
+            self.input(Input::RangeFetched { op });
+        } else {
+            self.input(Input::RangeProgressed { op, bytes: kept });
+        }
+        self.advance_lanes();
+    }
+
+    /// Lets every lane read what is contiguous.
+    fn advance_lanes(&mut self) {
+        let lanes: Vec<_> = self.lanes.iter().map(|(op, lane)| (*op, *lane)).collect();
+        for (op, (blob, released)) in lanes {
+            let frontier = self.blobs.get(&blob).map_or(0, |bytes| bytes.frontier);
+            if frontier == self.sizes[&blob] {
+                self.lanes.remove(&op);
+                self.input(Input::LaneFinished {
+                    op,
+                    produced: frontier * 2,
+                    entries: 1,
+                });
+            } else if frontier > released {
+                self.lanes.insert(op, (blob, frontier));
+                self.input(Input::LaneAdvanced {
+                    op,
+                    released: frontier,
+                    produced: frontier * 2,
+                    entries: 0,
+                    waiting: Waiting::Input,
+                });
+            }
+        }
+    }
+
+    pub(crate) fn ready(&self) -> Vec<u32> {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::LayerReady { place } => Some(place.index),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn outcomes(&self) -> Vec<(u32, Outcome)> {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::PullFinished { image, outcome, .. } => Some((image.0, *outcome)),
+                _ => None,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,87 @@
+//! How a command fails: one line for people, one document for machines, one exit code for scripts.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use parapull_snapshotter::driver::PullError;
+use parapull_snapshotter::registry::RegistryError;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: PullError,
+    /// The command line is to blame.
+    pub(super) misuse: bool,
+}
+
+impl Failure {
+    pub(super) fn new(kind: &'static str, message: impl ToString) -> Self {
+        Self {
+            error: PullError {
+                kind,
+                layer: None,
+                host: None,
+                message: message.to_string(),
+            },
+            misuse: false,
+        }
+    }
+
+    pub(super) fn misuse(message: impl ToString) -> Self {
+        Self {
+            misuse: true,
+            ..Self::new("config", message)
+        }
+    }
+
+    /// Prints `error: <subject>: <cause>` to standard error and, if asked, the document to standard output.
+    pub(super) fn report(&self, subject: &str, json: bool) -> ExitCode {
+        eprintln!("error: {subject}: {}", self.error);
+        if json {
+            let document = json!({"error": {
+                "kind": self.error.kind,
+                "image": subject,
+                "host": self.error.host,
+                "digest": self.error.layer.map(|(_, digest)| digest.to_string()),
+                "message": self.error.message,
+            }});
+            println!("{document}");
+        }
+        if self.misuse {
+            ExitCode::from(2)
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Self {
+        Self {
+            error,
+            misuse: false,
+        }
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self::new(error.kind(), with_sources(&error))
+    }
+}
+
+/// An error with its causes, each behind the one it explains.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,48 @@
+//! The commands of `parapull-snapshotter`: what is typed, and what is printed.
+
+mod config;
+mod failure;
+mod pull;
+mod pull_report;
+mod runtimes;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serve containerd's snapshots API on a unix socket.
+    Serve(serve::Serve),
+    /// Pull one image into a directory, without containerd.
+    Pull(Box<pull::PullCommand>),
+    /// Print the default or effective configuration, or check a file.
+    Config(config::ConfigArgs),
+    /// Show what a running daemon is pulling.
+    Status(status::StatusCommand),
+}
+
+impl Command {
+    /// Does it; the exit code is 0 on success, 1 on failure, 2 on misuse.
+    pub(crate) fn run(self) -> ExitCode {
+        match self {
+            Self::Serve(serve) => serve.run(),
+            Self::Pull(pull) => pull.run(),
+            Self::Config(arguments) => show_config(&arguments),
+            Self::Status(status) => status.run(),
+        }
+    }
+}
+
+fn show_config(arguments: &config::ConfigArgs) -> ExitCode {
+    match config::run(arguments, &mut std::io::stdout().lock()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: config: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

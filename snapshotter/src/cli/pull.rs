@@ -1,0 +1,363 @@
+//! `pull`: one image into a directory.
+
+use std::future::Future;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use parapull_engine::{Outcome, Strategy};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::failure::{Failure, with_sources};
+use super::pull_report::{self, PullFigures};
+use super::runtimes::{Runtimes, cores, seed};
+use parapull_snapshotter::config::Config;
+use parapull_snapshotter::driver::{Advice, Driver, PullReport, PullRequest, Recorder, Settings};
+use parapull_snapshotter::image::{Image, Platform, Reference};
+use parapull_snapshotter::registry::{
+    Credentials, Options, PlainHttp, Registry, RegistryError, Secret,
+};
+use parapull_snapshotter::store::{Directory, DirectoryPlace, Found};
+
+/// Pull one image into a directory, without containerd.
+///
+/// Each layer is verified and unpacked to DIR/layers/<n>-<digest>/fs in overlay form; DIR/manifest.json is written last.
+/// On failure DIR is left as it was found.
+///
+///     parapull-snapshotter pull docker.io/library/debian:12 --to ./debian
+///     parapull-snapshotter pull 127.0.0.1:5000/ml:1 --to ./ml --set concurrent_download_chunk_size=16mb --json
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct PullCommand {
+    /// The image: [HOST/]NAME[:TAG][@DIGEST].
+    #[arg(value_name = "REF")]
+    reference: String,
+    /// Directory to fill; empty, or absent, or holding this same finished pull.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Mount the merged tree read-only here afterwards.
+    #[arg(long, value_name = "DIR2")]
+    mount: Option<PathBuf>,
+    /// How to pull: sequential, multipart, store-then-unpack or streamed.
+    #[arg(long)]
+    strategy: Option<Strategy>,
+    /// Override a configuration key; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Configuration file.
+    #[arg(long, value_name = "F")]
+    config: Option<PathBuf>,
+    /// Platform to choose from an index, as os/arch[/variant].
+    #[arg(long)]
+    platform: Option<Platform>,
+    /// Speak HTTP without TLS to this registry.
+    #[arg(long)]
+    plain_http: bool,
+    /// PEM file of certificates to trust beside the system's.
+    #[arg(long, value_name = "F")]
+    ca: Option<PathBuf>,
+    /// User name for the registry.
+    #[arg(long, requires = "password_stdin")]
+    username: Option<String>,
+    /// Read the password from standard input.
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+    /// Give up after so long, such as 90s or 10m.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "D")]
+    timeout: Option<Duration>,
+    /// Write every engine input and output to this file.
+    #[arg(long, value_name = "F")]
+    trace: Option<PathBuf>,
+    /// Print one JSON document and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+impl PullCommand {
+    /// Runs it.
+    pub(crate) fn run(self) -> ExitCode {
+        let (reference, json) = (self.reference.clone(), self.json);
+        match self.pull() {
+            Ok(figures) => {
+                figures.print(json);
+                ExitCode::SUCCESS
+            }
+            Err(failure) => failure.report(&reference, json),
+        }
+    }
+
+    fn pull(self) -> Result<PullFigures, Failure> {
+        let started = Instant::now();
+        let reference: Reference = self.reference.parse().map_err(Failure::misuse)?;
+        let config = self.effective_config()?;
+        let registry = self.registry(&config)?;
+        let runtimes = Runtimes::new(cores()).map_err(|error| Failure::new("disk", error))?;
+        let control = &runtimes.control;
+        control.block_on(async {
+            let stop = Stop::listen(self.timeout).map_err(|error| Failure::new("config", error))?;
+            let platform = self.platform.clone().unwrap_or_else(Platform::host);
+            let advice = Advice {
+                timing: config.timing(),
+                seed: seed(),
+            };
+            let image = stop
+                .or(registry.resolve(&reference, &platform, &advice))
+                .await??;
+            match Directory::look(&self.to, &image.manifest_bytes)
+                .map_err(|error| self.disk(&error))?
+            {
+                Found::Complete => {
+                    return Ok(PullFigures::nothing(
+                        &reference,
+                        &image,
+                        config.settings.strategy,
+                    ));
+                }
+                Found::Other => {
+                    let message = format!(
+                        "{} is not empty; choose another directory",
+                        self.to.display()
+                    );
+                    return Err(Failure::misuse(message));
+                }
+                Found::Empty => {}
+            }
+            let directory =
+                Arc::new(Directory::begin(&self.to).map_err(|error| self.disk(&error))?);
+            let sockets = runtimes.sockets.handle().clone();
+            let pulled = self
+                .fill(
+                    &config,
+                    image.clone(),
+                    registry.clone(),
+                    Arc::clone(&directory),
+                    sockets,
+                    &stop,
+                )
+                .await;
+            let finished = pulled.and_then(|report| {
+                directory
+                    .complete(&image.manifest_bytes)
+                    .map_err(|error| self.disk(&error))?;
+                Ok(report)
+            });
+            match finished {
+                Ok(report) => {
+                    let mut figures =
+                        PullFigures::new(&reference, &image, config.settings.strategy, &report);
+                    figures.seconds = started.elapsed().as_secs_f64();
+                    self.mount_tree(&directory)?;
+                    Ok(figures)
+                }
+                Err(failure) => {
+                    if let Err(error) = directory.take_back() {
+                        tracing::warn!(%error, "the directory could not be cleared");
+                    }
+                    Err(failure)
+                }
+            }
+        })
+    }
+
+    /// Pulls every layer into the directory.
+    async fn fill(
+        &self,
+        config: &Config,
+        image: Image,
+        registry: Registry,
+        directory: Arc<Directory>,
+        sockets: tokio::runtime::Handle,
+        stop: &Stop,
+    ) -> Result<PullReport, Failure> {
+        let recorder = self.trace.as_deref().map(Recorder::create).transpose();
+        let settings = Settings {
+            config: config.engine(cores(), seed()).map_err(Failure::misuse)?,
+            placement: directory,
+            bounds: config.bounds(),
+            sockets,
+            recorder: recorder.map_err(|error| Failure::new("disk", error))?,
+        };
+        let (driver, task) = Driver::start(settings);
+        let digests: Vec<_> = image
+            .layers
+            .iter()
+            .map(|layer| layer.descriptor.digest)
+            .collect();
+        let progress = pull_report::Progress::start(&driver, &image, self.json);
+        let pull = driver
+            .pull(PullRequest::new(image, registry, 0).map_err(RegistryError::from)?)
+            .await?;
+        let id = pull.image;
+        let waiting = digests.into_iter().zip(0..).map(|(digest, index)| {
+            let driver = driver.clone();
+            tokio::spawn(async move {
+                driver
+                    .await_layer(id, index, DirectoryPlace { index, digest })
+                    .await
+            })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let finished = pull.finished();
+        tokio::pin!(finished);
+        let (report, stopped) = tokio::select! {
+            report = &mut finished => (report, None),
+            failure = stop.wait() => {
+                driver.cancel(id).await;
+                (finished.await, Some(failure))
+            }
+        };
+        for caller in waiting {
+            caller.abort();
+        }
+        driver.shut_down().await;
+        let _ = task.await;
+        progress.end();
+        match (report.outcome, stopped) {
+            (Outcome::Ready, _) => Ok(report),
+            (_, Some(failure)) => Err(failure),
+            (_, None) => Err(report
+                .error
+                .map_or_else(|| Failure::new("cancelled", "cancelled"), Failure::from)),
+        }
+    }
+
+    fn effective_config(&self) -> Result<Config, Failure> {
+        let misuse = |error: parapull_snapshotter::config::ConfigError| {
+            Failure::misuse(with_sources(&error))
+        };
+        let mut overrides = self.set.clone();
+        if let Some(strategy) = self.strategy {
+            overrides.push(format!("strategy={strategy}"));
+        }
+        // Nobody comes back for what a finished command has staged.
+        overrides.push("staging_ttl=0s".into());
+        Config::load_with(self.config.as_deref(), &overrides).map_err(misuse)
+    }
+
+    fn registry(&self, config: &Config) -> Result<Registry, Failure> {
+        let credentials = match &self.username {
+            None => Credentials::from_environment(),
+            Some(username) => {
+                let mut password = String::new();
+                std::io::stdin()
+                    .read_to_string(&mut password)
+                    .map_err(|error| Failure::misuse(format!("read the password: {error}")))?;
+                Credentials::User {
+                    name: username.clone(),
+                    password: Secret::new(password.trim_end_matches(['\r', '\n'])),
+                }
+            }
+        };
+        let plain_http = if self.plain_http {
+            PlainHttp::Always
+        } else {
+            PlainHttp::Loopback
+        };
+        let options = Options {
+            plain_http,
+            ca: self.ca.clone(),
+            credentials,
+            ..config.registry_options()
+        };
+        Ok(Registry::new(options)?)
+    }
+
+    fn mount_tree(&self, directory: &Directory) -> Result<(), Failure> {
+        let Some(target) = &self.mount else {
+            return Ok(());
+        };
+        mount_read_only(&directory.lower_paths(), target).map_err(|error| {
+            Failure::new(
+                "disk",
+                format!("mount the tree on {}: {error}", target.display()),
+            )
+        })
+    }
+
+    fn disk(&self, error: &std::io::Error) -> Failure {
+        Failure::new("disk", format!("{}: {error}", self.to.display()))
+    }
+}
+
+/// What ends a pull early: a signal or the time limit.
+struct Stop {
+    interrupt: tokio::sync::Mutex<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
+    deadline: Option<tokio::time::Instant>,
+    limit: Option<Duration>,
+}
+
+impl Stop {
+    fn listen(limit: Option<Duration>) -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: tokio::sync::Mutex::new((
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+            )),
+            deadline: limit.map(|limit| tokio::time::Instant::now() + limit),
+            limit,
+        })
+    }
+
+    async fn wait(&self) -> Failure {
+        let mut signals = self.interrupt.lock().await;
+        let (interrupt, terminate) = &mut *signals;
+        let timeout = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => Failure::new("cancelled", "interrupted"),
+            _ = terminate.recv() => Failure::new("cancelled", "terminated"),
+            () = timeout => {
+                let limit = humantime::format_duration(self.limit.unwrap_or_default());
+                Failure::new("cancelled", format!("not finished within {limit}"))
+            }
+        }
+    }
+
+    async fn or<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            result = work => Ok(result),
+            failure = self.wait() => Err(failure),
+        }
+    }
+}
+
+/// Mounts layers, the topmost first, as one read-only tree.
+fn mount_read_only(lowers: &[PathBuf], target: &Path) -> rustix::io::Result<()> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    };
+    let mount = match lowers {
+        [only] => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            open_tree(rustix::fs::CWD, only, flags)?
+        }
+        _ => {
+            // One option a layer (Linux 6.5), so that no option outgrows the 256 bytes a single one may have.
+            let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            for lower in lowers {
+                fsconfig_set_string(&overlay, "lowerdir+", lower)?;
+            }
+            fsconfig_create(&overlay)?;
+            fsmount(
+                &overlay,
+                FsMountFlags::FSMOUNT_CLOEXEC,
+                MountAttrFlags::MOUNT_ATTR_RDONLY,
+            )?
+        }
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&mount, "", rustix::fs::CWD, target, flags)
+}
+
+/// Whether people are watching.
+pub(super) fn is_watched() -> bool {
+    std::io::stderr().is_terminal()
+}

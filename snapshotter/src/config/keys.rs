@@ -1,0 +1,433 @@
+//! Every key we honour: what it is called, what it holds, what it means, and whether it is built.
+
+use std::time::Duration;
+
+use super::settings::Settings;
+use super::values::Kind;
+
+/// One key.
+pub(super) struct Key {
+    /// Its tables and its name, such as `parapull.window`.
+    pub(super) path: &'static str,
+    /// What it may hold, and where that goes.
+    pub(super) kind: Kind,
+    /// What it means, one line after the other.
+    pub(super) doc: &'static str,
+    /// The path of the key whose setting this one is another name for.
+    pub(super) alias_of: Option<&'static str>,
+    /// What is not built about it.
+    pub(super) missing: Option<Missing>,
+}
+
+/// What is not built about a key: it must hold its one good value, and is refused otherwise.
+#[derive(Clone, Copy)]
+pub(super) struct Missing {
+    /// The value that works, as TOML.
+    pub(super) only: &'static str,
+    /// What to do instead, to be read after "is not built yet:".
+    pub(super) advice: &'static str,
+    /// Whether it matters only while images are pulled at all.
+    pub(super) while_pulling: bool,
+}
+
+impl Key {
+    /// Its name without its tables.
+    pub(super) fn name(&self) -> &'static str {
+        self.path
+            .rsplit_once('.')
+            .map_or(self.path, |(_, name)| name)
+    }
+
+    /// Its tables; nothing at the top of the file.
+    pub(super) fn table(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or("", |(table, _)| table)
+    }
+
+    /// The path its setting is known by.
+    pub(super) fn setting(&self) -> &'static str {
+        self.alias_of.unwrap_or(self.path)
+    }
+
+    /// Whether an override may call it by its name alone.
+    pub(super) fn is_flat(&self) -> bool {
+        [PARAPULL, SOCI].contains(&self.table())
+    }
+
+    /// What an override may call it.
+    pub(super) fn override_name(&self) -> &'static str {
+        if self.is_flat() {
+            self.name()
+        } else {
+            self.path
+        }
+    }
+}
+
+/// The key at a path.
+pub(super) fn at(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The key an override means.
+pub(super) fn overridden_by(name: &str) -> Option<&'static Key> {
+    KEYS.iter()
+        .find(|key| key.is_flat() && key.name() == name)
+        .or_else(|| at(name))
+}
+
+const fn key(path: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        doc,
+        alias_of: None,
+        missing: None,
+    }
+}
+
+impl Key {
+    const fn missing(self, only: &'static str, advice: &'static str) -> Self {
+        Self {
+            missing: Some(Missing {
+                only,
+                advice,
+                while_pulling: false,
+            }),
+            ..self
+        }
+    }
+
+    const fn missing_while_pulling(self, only: &'static str, advice: &'static str) -> Self {
+        Self {
+            missing: Some(Missing {
+                only,
+                advice,
+                while_pulling: true,
+            }),
+            ..self
+        }
+    }
+
+    const fn alias_of(self, path: &'static str) -> Self {
+        Self {
+            alias_of: Some(path),
+            ..self
+        }
+    }
+}
+
+const fn seconds(of: fn(&mut Settings) -> &mut Duration, min: u64, max: u64) -> Kind {
+    Kind::Duration {
+        of,
+        min: Duration::from_secs(min),
+        max: Duration::from_secs(max),
+    }
+}
+
+/// Our own table.
+pub(super) const PARAPULL: &str = "parapull";
+/// SOCI's table.
+pub(super) const SOCI: &str = "pull_modes.parallel_pull_unpack";
+
+const DISCARD: &str = "parapull.discard_unpacked_layers";
+const METRICS: &str = "parapull.metrics_address";
+const DISCARD_ADVICE: &str = "keeping compressed layers in the content store; write discard_unpacked_layers = true in \
+     [parapull] (an image can be pulled again from its registry)";
+const METRICS_ADVICE: &str =
+    "metrics; remove the address and use `parapull-snapshotter status --json`";
+const KEYCHAIN_ADVICE: &str = "credentials that pass through this socket or come from Kubernetes; set it to false and \
+     provide $DOCKER_CONFIG/config.json or a credential helper";
+
+/// All keys, in the order in which they are written.
+pub(super) static KEYS: &[Key] = &[
+    key(
+        "metrics_address",
+        Kind::Text(|s| &mut s.metrics_address),
+        "SOCI's place for metrics_address of [parapull].",
+    )
+    .alias_of(METRICS)
+    .missing("\"\"", METRICS_ADVICE),
+    key(
+        "parapull.strategy",
+        Kind::Strategy(|s| &mut s.strategy),
+        "How images are pulled: \"streamed\" unpacks layers while their bytes arrive. \"store-then-unpack\" (as SOCI),\n\
+         \"multipart\" (as containerd 2.1) and \"sequential\" (as containerd) first store them; they are for comparisons.",
+    ),
+    key(
+        DISCARD,
+        Kind::Flag(|s| &mut s.discard_unpacked_layers),
+        "Whether compressed layers are thrown away once unpacked, so that only files are written to the disk.\n\
+         May stand in SOCI's table as well; with that table in the file and the key in neither, it is false as with SOCI.",
+    )
+    .missing_while_pulling("true", DISCARD_ADVICE),
+    key(
+        "parapull.window",
+        Kind::SizeOrAuto(|s| &mut s.window),
+        "Fetched bytes held in memory until they are unpacked: what all pulls together cost in memory.\n\
+         \"auto\": 512MiB, or two chunks for every layer unpacked at once if that is more.",
+    ),
+    key(
+        "parapull.layer_window",
+        Kind::SizeOrAuto(|s| &mut s.layer_window),
+        "The part of the window one layer may take: how far fetching may run ahead of its unpacking.\n\
+         \"auto\": 128MiB, at least two chunks, at most the window.",
+    ),
+    key(
+        "parapull.slice",
+        Kind::SizeOrAuto(|s| &mut s.slice),
+        "Bytes granted at a time to a request that reads a whole layer.\n\
+         \"auto\": one chunk, at most 8MiB.",
+    ),
+    key(
+        "parapull.spool",
+        Kind::SizeOrAuto(|s| &mut s.spool),
+        "Compressed bytes held on disk by strategies that store layers first.\n\
+         \"auto\": no bound; \"streamed\" holds none.",
+    ),
+    key(
+        "parapull.threads",
+        Kind::Count(|s| &mut s.threads),
+        "Threads that unpack, in total; each layer unpacked at once needs one.\n\
+         \"auto\": two for every core, since inflating and writing alternate.",
+    ),
+    key(
+        "parapull.threads_per_lane",
+        Kind::Count(|s| &mut s.threads_per_lane),
+        "Threads that unpack one layer at most.\n\
+         \"auto\": 2 when streamed, one inflates while the other hashes and writes.",
+    ),
+    key(
+        "parapull.max_uncompressed",
+        Kind::Size(|s| &mut s.max_uncompressed),
+        "The most bytes one layer may unpack to; a larger one fails its pull.",
+    ),
+    key(
+        "parapull.attempts_max",
+        Kind::Number(|s| &mut s.attempts_max),
+        "Attempts for one range of one source, the first included.",
+    ),
+    key(
+        "parapull.backoff_max",
+        seconds(|s| &mut s.backoff_max, 1, 3_600),
+        "The longest wait before another attempt; waits double from 200ms, each shortened at random.",
+    ),
+    key(
+        "parapull.retry_after_max",
+        seconds(|s| &mut s.retry_after_max, 0, 3_600),
+        "The longest Retry-After that is obeyed; a longer one fails the pull.",
+    ),
+    key(
+        "parapull.stall_timeout",
+        seconds(|s| &mut s.stall_timeout, 1, 3_600),
+        "How long a request may stay below 10 KiB/s before the rest of its range is asked for again.",
+    ),
+    key(
+        "parapull.connect_timeout",
+        seconds(|s| &mut s.connect_timeout, 1, 3_600),
+        "The longest time until a connection stands, name resolution and TLS included.",
+    ),
+    key(
+        "parapull.first_byte_timeout",
+        seconds(|s| &mut s.first_byte_timeout, 1, 3_600),
+        "The longest wait for the head of an answer.",
+    ),
+    key(
+        "parapull.cancel_grace",
+        seconds(|s| &mut s.cancel_grace, 0, 86_400),
+        "How long a pull goes on while nobody waits for it, so that a repeated request finds its work.",
+    ),
+    key(
+        "parapull.staging_ttl",
+        seconds(|s| &mut s.staging_ttl, 0, 604_800),
+        "How long an unpacked layer that nobody asked for is kept.",
+    ),
+    key(
+        "parapull.sync",
+        Kind::Sync(|s| &mut s.sync),
+        "When files of a layer are written to the disk for certain: \"none\" leaves it to the kernel, as containerd does\n\
+         by default. \"layer\" (before a layer is answered for) and \"background\" (after it) are not built yet.",
+    )
+    .missing(
+        "\"none\"",
+        "syncing unpacked layers; write sync = \"none\", and after a power failure remove and pull again the images of \
+         the last minute",
+    ),
+    key(
+        "parapull.resume",
+        Kind::Resume(|s| &mut s.resume),
+        "What of an unfinished pull survives a restart: \"layers\" that were handed over. \"bytes\" of unfinished layers\n\
+         is not built yet.",
+    )
+    .missing(
+        "\"layers\"",
+        "a journal of fetched bytes; write resume = \"layers\"",
+    ),
+    key(
+        "parapull.trace_dir",
+        Kind::Path(|s| &mut s.trace_dir),
+        "A directory for traces of pulls that `parapull-sim replay` can repeat; \"\" writes none.",
+    ),
+    key(
+        "parapull.registry_config_path",
+        Kind::Path(|s| &mut s.registry_config_path),
+        "A directory like containerd's certs.d, with a hosts.toml for each registry. Not built yet: must be \"\".",
+    )
+    .missing(
+        "\"\"",
+        "reading hosts.toml; remove the path, registries are then asked directly",
+    ),
+    key(
+        METRICS,
+        Kind::Text(|s| &mut s.metrics_address),
+        "Where metrics are served for Prometheus. Not built yet: must be \"\".",
+    )
+    .missing("\"\"", METRICS_ADVICE),
+    key(
+        "pull_modes.parallel_pull_unpack.enable",
+        Kind::Flag(|s| &mut s.enable),
+        "Whether images are pulled at all; without, this is an ordinary overlay snapshotter.",
+    ),
+    key(
+        "pull_modes.parallel_pull_unpack.experimental_parallel_pull_as_fallback",
+        Kind::Flag(|s| &mut s.enable_as_fallback),
+        "The same as enable: there is no lazy loading here that could come first.",
+    ),
+    key(
+        "pull_modes.parallel_pull_unpack.max_concurrent_downloads",
+        Kind::Concurrency(|s| &mut s.fetches),
+        "Requests at once in total; each is a connection. \"auto\": four images' worth. -1: 256, or the limit for one\n\
+         image if that is more.",
+    ),
+    key(
+        "pull_modes.parallel_pull_unpack.max_concurrent_downloads_per_image",
+        Kind::Concurrency(|s| &mut s.fetches_per_image),
+        "Requests at once for one image. \"auto\": 16 (10 or 3 with strategies that store). -1: as many as in total.",
+    ),
+    key(
+        "pull_modes.parallel_pull_unpack.concurrent_download_chunk_size",
+        Kind::Chunk(|s| &mut s.chunk),
+        "The largest range asked for at once; \"\" asks for whole layers. \"auto\": 8MiB (whole layers with\n\
+         \"sequential\"). Units are 1024-based: 8mb = 8MB = 8MiB.",
+    ),
+    key(
+        "pull_modes.parallel_pull_unpack.max_concurrent_unpacks",
+        Kind::Concurrency(|s| &mut s.unpacks),
+        "Layers unpacked at once in total. \"auto\": as for one image with \"streamed\", else four images' worth.\n\
+         -1: 32, or the limit for one image if that is more.",
+    ),
+    key(
+        "pull_modes.parallel_pull_unpack.max_concurrent_unpacks_per_image",
+        Kind::Concurrency(|s| &mut s.unpacks_per_image),
+        "Layers unpacked at once for one image. \"auto\": one more than cores (10 or 1 with strategies that store).\n\
+         -1: as many as in total.",
+    ),
+    key(
+        "pull_modes.parallel_pull_unpack.discard_unpacked_layers",
+        Kind::Flag(|s| &mut s.discard_unpacked_layers),
+        "SOCI's place for discard_unpacked_layers of [parapull].",
+    )
+    .alias_of(DISCARD)
+    .missing_while_pulling("true", DISCARD_ADVICE),
+    key(
+        "pull_modes.parallel_pull_unpack.decompress_streams",
+        Kind::Streams(|s| &mut s.decompress_streams),
+        "Programs that decompress, by algorithm. Not built yet: must be empty.",
+    )
+    .missing_while_pulling(
+        "{}",
+        "running external decompressors; remove the entries, layers are then inflated by the snapshotter itself",
+    ),
+    key(
+        "content_store.containerd_address",
+        Kind::Path(|s| &mut s.containerd_address),
+        "containerd's socket, unless the command line names one; \"\" is /run/containerd/containerd.sock.",
+    ),
+    key(
+        "cri_keychain.enable_keychain",
+        Kind::Flag(|s| &mut s.cri_keychain),
+        "Whether credentials are taken from CRI requests that pass through. Not built yet: must be false.",
+    )
+    .missing("false", KEYCHAIN_ADVICE),
+    key(
+        "kubeconfig_keychain.enable_keychain",
+        Kind::Flag(|s| &mut s.kubeconfig_keychain),
+        "Whether credentials are taken from Kubernetes secrets. Not built yet: must be false.",
+    )
+    .missing("false", KEYCHAIN_ADVICE),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::foreign;
+    use super::super::values::Found;
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_path_a_name_and_a_meaning_of_its_own() {
+        let paths: BTreeSet<_> = KEYS.iter().map(|key| key.path).collect();
+        assert_eq!(paths.len(), KEYS.len());
+        let settings: Vec<_> = KEYS.iter().filter(|key| key.alias_of.is_none()).collect();
+        let names: BTreeSet<_> = settings.iter().map(|key| key.override_name()).collect();
+        assert_eq!(names.len(), settings.len());
+        for key in KEYS {
+            assert!(foreign::reason(key.path).is_none(), "{}", key.path);
+            assert!(
+                key.doc.ends_with('.') && !key.doc.contains("\n\n"),
+                "{}",
+                key.path
+            );
+            assert!(overridden_by(key.path).is_some_and(|it| it.setting() == key.setting()));
+        }
+    }
+
+    #[test]
+    fn a_table_is_written_once() {
+        let mut tables: Vec<_> = KEYS.iter().map(Key::table).collect();
+        tables.dedup();
+        let distinct: BTreeSet<_> = tables.iter().collect();
+        assert_eq!(tables.len(), distinct.len(), "{tables:?}");
+        assert!(tables.iter().skip(1).all(|table| !table.is_empty()));
+    }
+
+    #[test]
+    fn what_works_where_something_is_missing_is_our_default() {
+        for key in KEYS {
+            if let Some(missing) = key.missing {
+                let default = key.kind.written(&Settings::default());
+                assert_eq!(default, missing.only, "{}", key.path);
+            }
+        }
+    }
+
+    /// Setting one key changes what is written for it and for its other name, and nothing else.
+    #[test]
+    fn every_key_has_a_setting_of_its_own() {
+        for key in KEYS {
+            let mut settings = Settings::default();
+            key.kind.read(&another(key.kind), &mut settings).unwrap();
+            for other in KEYS {
+                let is_changed =
+                    other.kind.written(&settings) != other.kind.written(&Settings::default());
+                let is_same = other.setting() == key.setting();
+                assert_eq!(is_changed, is_same, "{} by {}", other.path, key.path);
+            }
+        }
+    }
+
+    /// A value no key has by default.
+    fn another(kind: Kind) -> Found {
+        match kind {
+            Kind::Flag(of) => Found::Flag(!*of(&mut Settings::default())),
+            Kind::Concurrency(_) | Kind::Count(_) | Kind::Number(_) => Found::Integer(77),
+            Kind::SizeOrAuto(_) | Kind::Chunk(_) | Kind::Size(_) => Found::Text("77MiB".into()),
+            Kind::Duration { .. } => Found::Text("77s".into()),
+            Kind::Strategy(_) => Found::Text("multipart".into()),
+            Kind::Sync(_) => Found::Text("layer".into()),
+            Kind::Resume(_) => Found::Text("bytes".into()),
+            Kind::Path(_) | Kind::Text(_) => Found::Text("77".into()),
+            Kind::Streams(_) => Found::Table(vec!["77".into()]),
+        }
+    }
+}

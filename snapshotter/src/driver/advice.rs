@@ -1,0 +1,37 @@
+//! The engine's retry rule for requests outside it: manifests, configurations, tokens.
+
+use std::time::Duration;
+
+use parapull_engine::{Timing, Verdict, request_verdict};
+
+use super::failure::fetch_error;
+use crate::registry::{FetchError, RetryAdvice};
+
+/// Asks the engine's pure retry function.
+#[derive(Clone, Copy, Debug)]
+pub struct Advice {
+    /// Attempts and backoff.
+    pub timing: Timing,
+    /// Where the jitter comes from.
+    pub seed: u64,
+}
+
+impl RetryAdvice for Advice {
+    fn after(&self, attempt: u32, error: &FetchError) -> Option<Duration> {
+        let retry_after_ms = error
+            .retry_after()
+            .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        let verdict = request_verdict(
+            &self.timing,
+            self.seed,
+            0,
+            fetch_error(error),
+            attempt,
+            retry_after_ms,
+        );
+        match verdict {
+            Verdict::After { ms, .. } => Some(Duration::from_millis(ms)),
+            Verdict::Degrade | Verdict::GiveUp => None,
+        }
+    }
+}

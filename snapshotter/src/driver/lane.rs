@@ -1,0 +1,156 @@
+//! One lane: a thread that turns a layer's bytes into a tree.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use parapull_engine::{Input, LaneError, OpId, Waiting};
+
+use super::blobs::LaneInput;
+use super::facts::{Fact, Facts};
+use super::failure::Cause;
+use super::fetch::REPORT_INTERVAL;
+use super::names::LayerName;
+use crate::unpack::{
+    self, Bounds, Controls, OverlaySink, Position, Progress, ThreadPermit, UnpackError, Unpacked,
+};
+
+/// What a lane is to do.
+pub(super) struct LaneOrder {
+    pub(super) op: OpId,
+    pub(super) name: LayerName,
+    pub(super) input: LaneInput,
+    pub(super) directory: PathBuf,
+    pub(super) position: Position,
+    pub(super) bounds: Bounds,
+    pub(super) steering: Arc<Steering>,
+    pub(super) report_bytes: u64,
+}
+
+/// How a running lane is steered.
+#[derive(Debug)]
+pub(super) struct Steering {
+    pub(super) threads: ThreadPermit,
+    pub(super) progress: Progress,
+    /// Threads last reported to the engine.
+    reported: AtomicU32,
+    told: AtomicU32,
+}
+
+impl Steering {
+    pub(super) fn new(threads: u32) -> Arc<Self> {
+        Arc::new(Self {
+            threads: ThreadPermit::new(threads),
+            progress: Progress::new(),
+            reported: AtomicU32::new(threads),
+            told: AtomicU32::new(threads),
+        })
+    }
+
+    pub(super) fn resize(&self, threads: u32) {
+        self.told.store(threads, Ordering::Relaxed);
+        self.threads.grant(threads);
+    }
+
+    /// The number of threads to report, once the lane has come down to what it was told.
+    fn honoured(&self) -> Option<u32> {
+        let told = self.told.load(Ordering::Relaxed);
+        let honours = self.progress.threads() <= told;
+        (honours && self.reported.swap(told, Ordering::Relaxed) != told).then_some(told)
+    }
+}
+
+/// Runs a lane to its one end, which it reports. Blocks.
+pub(super) fn run(order: &LaneOrder, facts: &Facts) {
+    let fact = match unpack(order, facts) {
+        Ok(unpacked) => Fact {
+            input: Input::LaneFinished {
+                op: order.op,
+                produced: unpacked.uncompressed_bytes,
+                entries: unpacked.staged.entries,
+            },
+            cause: None,
+            staged: Some(unpacked.staged),
+        },
+        Err(error) => failed(order, &error),
+    };
+    facts.tell_blocking(fact);
+}
+
+fn unpack(order: &LaneOrder, facts: &Facts) -> Result<Unpacked, UnpackError> {
+    let reader = order
+        .input
+        .reader(reporter(order, facts.clone()))
+        .map_err(UnpackError::Source)?;
+    let sink = OverlaySink::new(&order.directory, order.position.clone())?;
+    let stop = || order.input.cancel();
+    let controls = Controls {
+        threads: &order.steering.threads,
+        progress: &order.steering.progress,
+        stop_source: &stop,
+    };
+    unpack::unpack(
+        reader,
+        &order.name.spec,
+        Box::new(sink),
+        &order.bounds,
+        controls,
+    )
+}
+
+/// Reports what the reader lets go of: every half chunk, every 20 ms, and before every wait.
+fn reporter(order: &LaneOrder, facts: Facts) -> Box<dyn FnMut(u64, bool) + Send> {
+    let (op, report_bytes, steering) = (order.op, order.report_bytes, Arc::clone(&order.steering));
+    let mut reported = 0;
+    let mut reported_at = Instant::now();
+    Box::new(move |released, waiting| {
+        if let Some(threads) = steering.honoured() {
+            facts.tell_blocking(Input::LaneResized { op, threads }.into());
+        }
+        let due = released - reported >= report_bytes || reported_at.elapsed() >= REPORT_INTERVAL;
+        if !(due || waiting && released > reported) {
+            return;
+        }
+        reported = released;
+        reported_at = Instant::now();
+        let progress = &steering.progress;
+        let waiting = match progress.waiting() {
+            _ if waiting => Waiting::Input,
+            unpack::Waiting::Input => Waiting::Input,
+            unpack::Waiting::Cpu => Waiting::Cpu,
+            unpack::Waiting::Disk => Waiting::Disk,
+        };
+        let input = Input::LaneAdvanced {
+            op,
+            released,
+            produced: progress.bytes_out(),
+            entries: progress.entries(),
+            waiting,
+        };
+        facts.tell_blocking(input.into());
+    })
+}
+
+fn failed(order: &LaneOrder, error: &UnpackError) -> Fact {
+    let lane_error = match error.class() {
+        unpack::Class::Cancelled => {
+            return Input::OpCancelled {
+                op: order.op,
+                received: 0,
+            }
+            .into();
+        }
+        unpack::Class::Corrupt => LaneError::Corrupt,
+        unpack::Class::BadImage => LaneError::BadImage,
+        unpack::Class::Disk | unpack::Class::Source | unpack::Class::Defect => LaneError::Disk,
+    };
+    Fact {
+        input: Input::LaneFailed {
+            op: order.op,
+            error: lane_error,
+        },
+        cause: Some(Cause::of_lane(error, &order.name.host)),
+        staged: None,
+    }
+}

@@ -1,0 +1,137 @@
+//! Digests outside, small numbers inside: the one table between them.
+
+use std::collections::BTreeMap;
+
+use parapull_engine::{BlobId, ImageId, LayerId};
+
+use super::request::PullRequest;
+use crate::digest::Digest;
+use crate::image::{Descriptor, Layer, Reference};
+use crate::registry::Registry;
+use crate::unpack::{Encoding, LayerSpec};
+
+/// Where a blob can be had.
+#[derive(Clone)]
+pub(super) struct BlobOrigin {
+    pub(super) registry: Registry,
+    pub(super) reference: Reference,
+    pub(super) descriptor: Descriptor,
+    pub(super) host: String,
+}
+
+impl std::fmt::Debug for BlobOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.descriptor.digest, self.host)
+    }
+}
+
+/// What there is to know of a layer.
+#[derive(Clone, Debug)]
+pub(super) struct LayerName {
+    pub(super) spec: LayerSpec,
+    /// Whether it is a bottom layer: containerd applies those differently.
+    pub(super) is_bottom: bool,
+    pub(super) host: String,
+}
+
+/// Ids handed out. A digest keeps its id while an image uses it.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    blobs: BTreeMap<BlobId, BlobOrigin>,
+    blob_ids: BTreeMap<Digest, BlobId>,
+    layers: BTreeMap<LayerId, LayerName>,
+    layer_ids: BTreeMap<(Digest, bool), LayerId>,
+    users: BTreeMap<ImageId, Vec<(BlobId, LayerId)>>,
+    next_image: u32,
+    next_blob: u32,
+    next_layer: u32,
+}
+
+impl Names {
+    pub(super) fn image(&mut self) -> ImageId {
+        let image = ImageId(self.next_image);
+        self.next_image += 1;
+        image
+    }
+
+    /// The ids of a layer of an image, which uses them from here on.
+    pub(super) fn layer(
+        &mut self,
+        image: ImageId,
+        layer: &Layer,
+        is_bottom: bool,
+        request: &PullRequest,
+    ) -> (BlobId, LayerId) {
+        let host = request.hosts.first().cloned().unwrap_or_default();
+        let blob = *self
+            .blob_ids
+            .entry(layer.descriptor.digest)
+            .or_insert_with(|| {
+                self.next_blob += 1;
+                BlobId(self.next_blob - 1)
+            });
+        // The newest request's origin: its credentials are the freshest.
+        let origin = BlobOrigin {
+            registry: request.registry.clone(),
+            reference: request.image.reference.clone(),
+            descriptor: layer.descriptor.clone(),
+            host: host.clone(),
+        };
+        self.blobs.insert(blob, origin);
+        let key = (layer.diff_id, is_bottom);
+        let id = *self.layer_ids.entry(key).or_insert_with(|| {
+            self.next_layer += 1;
+            LayerId(self.next_layer - 1)
+        });
+        self.layers.entry(id).or_insert_with(|| LayerName {
+            spec: LayerSpec {
+                encoding: Encoding::of_media_type(&layer.descriptor.media_type)
+                    .unwrap_or(Encoding::Sniffed),
+                digest: layer.descriptor.digest,
+                size: layer.descriptor.size,
+                diff_id: layer.diff_id,
+            },
+            is_bottom,
+            host,
+        });
+        self.users.entry(image).or_default().push((blob, id));
+        (blob, id)
+    }
+
+    pub(super) fn blob(&self, id: BlobId) -> Option<&BlobOrigin> {
+        self.blobs.get(&id)
+    }
+
+    pub(super) fn layer_name(&self, id: LayerId) -> Option<&LayerName> {
+        self.layers.get(&id)
+    }
+
+    /// Forgets an image, and what no other image uses unless the engine `keeps` it.
+    pub(super) fn forget(&mut self, image: ImageId, keeps: impl Fn(LayerId) -> bool) {
+        let Some(used) = self.users.remove(&image) else {
+            return;
+        };
+        for (blob, layer) in used {
+            if self
+                .users
+                .values()
+                .flatten()
+                .any(|(_, other)| *other == layer)
+                || keeps(layer)
+            {
+                continue;
+            }
+            self.layers.remove(&layer);
+            self.layer_ids.retain(|_, id| *id != layer);
+            if !self
+                .users
+                .values()
+                .flatten()
+                .any(|(other, _)| *other == blob)
+            {
+                self.blobs.remove(&blob);
+                self.blob_ids.retain(|_, id| *id != blob);
+            }
+        }
+    }
+}

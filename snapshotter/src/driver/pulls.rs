@@ -1,0 +1,297 @@
+//! The pulls under way, as their callers see them: who waits for what, and what is to be reported.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use parapull_engine::{BlobId, Event, ImageId, LayerId, Place};
+use tokio::sync::oneshot;
+
+use super::failure::{Cause, PullError};
+use super::request::{LayerReport, PullReport, PullRequest};
+use crate::digest::Digest;
+use crate::image::Reference;
+
+/// Every pull under way.
+pub(super) struct Pulls<P> {
+    pulls: BTreeMap<ImageId, PullState<P>>,
+    clocks: BTreeMap<LayerId, LayerClock>,
+    causes: BTreeMap<LayerId, Cause>,
+}
+
+struct PullState<P> {
+    reference: Reference,
+    first: u32,
+    layers: Vec<PulledLayer<P>>,
+    error: Option<PullError>,
+    finished: Option<oneshot::Sender<PullReport>>,
+}
+
+struct PulledLayer<P> {
+    layer: LayerId,
+    blob: BlobId,
+    digest: Digest,
+    diff_id: Digest,
+    compressed_bytes: u64,
+    place: Option<P>,
+    waiting: Vec<oneshot::Sender<Result<(), PullError>>>,
+    linked: bool,
+}
+
+/// When things happened to a layer, and what came of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct LayerClock {
+    fetch_began: Option<Instant>,
+    fetch_ended: Option<Instant>,
+    unpack_began: Option<Instant>,
+    unpack: Duration,
+    uncompressed_bytes: u64,
+    entries: u64,
+    bytes_written: u64,
+}
+
+impl<P: Clone> Pulls<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            pulls: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            causes: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pulls.is_empty()
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        image: ImageId,
+        request: &PullRequest,
+        ids: &[(BlobId, LayerId)],
+        finished: oneshot::Sender<PullReport>,
+    ) {
+        let layers = request.image.layers[request.first..]
+            .iter()
+            .zip(ids)
+            .map(|(layer, (blob, id))| PulledLayer {
+                layer: *id,
+                blob: *blob,
+                digest: layer.descriptor.digest,
+                diff_id: layer.diff_id,
+                compressed_bytes: layer.descriptor.size,
+                place: None,
+                waiting: Vec::new(),
+                linked: false,
+            })
+            .collect();
+        let state = PullState {
+            reference: request.image.reference.clone(),
+            first: u32::try_from(request.first).unwrap_or(u32::MAX),
+            layers,
+            error: None,
+            finished: Some(finished),
+        };
+        self.pulls.insert(image, state);
+    }
+
+    /// Adds a caller that waits for a layer; false when the answer was given at once.
+    pub(super) fn wait(
+        &mut self,
+        at: Place,
+        place: P,
+        ready: oneshot::Sender<Result<(), PullError>>,
+    ) -> bool {
+        let layer = self
+            .pulls
+            .get_mut(&at.image)
+            .filter(|pull| pull.error.is_none())
+            .and_then(|pull| pull.layers.get_mut(at.index as usize));
+        match layer {
+            None => {
+                let _ = ready.send(Err(PullError::cancelled()));
+                false
+            }
+            Some(layer) if layer.linked => {
+                let _ = ready.send(Ok(()));
+                false
+            }
+            Some(layer) => {
+                layer.place = Some(place);
+                layer.waiting.push(ready);
+                true
+            }
+        }
+    }
+
+    /// What is known of the place a layer is to be linked in.
+    pub(super) fn place(&self, at: Place) -> Option<P> {
+        self.layer(at)?.place.clone()
+    }
+
+    pub(super) fn digest(&self, at: Place) -> Option<Digest> {
+        self.layer(at).map(|layer| layer.digest)
+    }
+
+    fn layer(&self, at: Place) -> Option<&PulledLayer<P>> {
+        self.pulls.get(&at.image)?.layers.get(at.index as usize)
+    }
+
+    /// Tells callers what an event means for them. Returns the image that is over, if one is.
+    pub(super) fn on_event(&mut self, event: &Event) -> Option<ImageId> {
+        match *event {
+            Event::LayerReady { place } => {
+                if let Some(layer) = self.layer_mut(place) {
+                    layer.linked = true;
+                    for caller in layer.waiting.drain(..) {
+                        let _ = caller.send(Ok(()));
+                    }
+                }
+                None
+            }
+            Event::LayerFailed { place, error } => {
+                let cause = self
+                    .layer(place)
+                    .and_then(|layer| self.causes.get(&layer.layer))
+                    .cloned();
+                self.fail(place, |index, digest| {
+                    PullError::of_layer(index, digest, error, cause)
+                });
+                None
+            }
+            Event::PullFinished {
+                image,
+                outcome,
+                stats,
+            } => {
+                let pull = self.pulls.remove(&image)?;
+                let report = PullReport {
+                    outcome,
+                    stats,
+                    layers: pull.layers.iter().map(|layer| self.report(layer)).collect(),
+                    error: pull.error,
+                };
+                if let Some(finished) = pull.finished {
+                    let _ = finished.send(report);
+                }
+                Some(image)
+            }
+            Event::Degraded { .. } | Event::Retrying { .. } | Event::NewLife { .. } => None,
+        }
+    }
+
+    fn fail(&mut self, place: Place, error: impl FnOnce(u32, Digest) -> PullError) {
+        let Some(pull) = self.pulls.get_mut(&place.image) else {
+            return;
+        };
+        let first = pull.first;
+        let Some(layer) = pull.layers.get_mut(place.index as usize) else {
+            return;
+        };
+        let error = error(first + place.index, layer.digest);
+        for caller in layer.waiting.drain(..) {
+            let _ = caller.send(Err(error.clone()));
+        }
+        let is_cause = error.kind != "cancelled";
+        if is_cause || pull.error.is_none() {
+            pull.error = Some(error);
+        }
+    }
+
+    fn layer_mut(&mut self, at: Place) -> Option<&mut PulledLayer<P>> {
+        self.pulls
+            .get_mut(&at.image)?
+            .layers
+            .get_mut(at.index as usize)
+    }
+
+    fn report(&self, layer: &PulledLayer<P>) -> LayerReport {
+        let clock = self.clocks.get(&layer.layer).copied().unwrap_or_default();
+        let fetch = clock
+            .fetch_began
+            .zip(clock.fetch_ended)
+            .map(|(began, ended)| ended - began);
+        LayerReport {
+            digest: layer.digest,
+            diff_id: layer.diff_id,
+            compressed_bytes: layer.compressed_bytes,
+            uncompressed_bytes: clock.uncompressed_bytes,
+            entries: clock.entries,
+            bytes_written: clock.bytes_written,
+            fetch: fetch.unwrap_or_default(),
+            unpack: clock.unpack,
+        }
+    }
+
+    pub(super) fn note_cause(&mut self, layer: LayerId, cause: Cause) {
+        self.causes.insert(layer, cause);
+    }
+
+    pub(super) fn fetch_began(&mut self, layer: LayerId) {
+        self.clocks
+            .entry(layer)
+            .or_default()
+            .fetch_began
+            .get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn fetch_ended(&mut self, layer: LayerId) {
+        self.clocks.entry(layer).or_default().fetch_ended = Some(Instant::now());
+    }
+
+    pub(super) fn unpack_began(&mut self, layer: LayerId) {
+        self.clocks.entry(layer).or_default().unpack_began = Some(Instant::now());
+    }
+
+    pub(super) fn unpack_ended(
+        &mut self,
+        layer: LayerId,
+        uncompressed_bytes: u64,
+        entries: u64,
+        bytes_written: u64,
+    ) {
+        let clock = self.clocks.entry(layer).or_default();
+        clock.unpack = clock
+            .unpack_began
+            .map(|began| began.elapsed())
+            .unwrap_or_default();
+        (clock.uncompressed_bytes, clock.entries, clock.bytes_written) =
+            (uncompressed_bytes, entries, bytes_written);
+    }
+
+    /// Forgets what no pull will report.
+    pub(super) fn forget_unused(&mut self) {
+        let used = |id: &LayerId| {
+            self.pulls
+                .values()
+                .any(|pull| pull.layers.iter().any(|layer| layer.layer == *id))
+        };
+        let unused: Vec<LayerId> = self
+            .clocks
+            .keys()
+            .chain(self.causes.keys())
+            .filter(|id| !used(id))
+            .copied()
+            .collect();
+        for id in unused {
+            self.clocks.remove(&id);
+            self.causes.remove(&id);
+        }
+    }
+
+    /// The layer a blob is read for.
+    pub(super) fn layer_of(&self, blob: BlobId) -> Option<LayerId> {
+        let mut layers = self.pulls.values().flat_map(|pull| &pull.layers);
+        layers
+            .find(|layer| layer.blob == blob)
+            .map(|layer| layer.layer)
+    }
+
+    pub(super) fn images(&self) -> Vec<(ImageId, Reference, Vec<Digest>)> {
+        self.pulls
+            .iter()
+            .map(|(id, pull)| {
+                let digests = pull.layers.iter().map(|layer| layer.digest).collect();
+                (*id, pull.reference.clone(), digests)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,294 @@
+//! Pulls on containerd's behalf: the first `Prepare` of an image starts all its layers, each later one collects its own.
+//!
+//! containerd asks one layer at a time, bottom up, so what a call starts outlives it: the pull is the image's, callers come
+//! and go. An image that cannot be pulled here at all (an unknown kind of layer, a rebased call) is left to containerd, for
+//! all of its layers: it would fetch everything above such a layer itself.
+
+mod image_source;
+mod snapshots;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parapull_engine::ImageId;
+use tokio::sync::OnceCell;
+
+use crate::digest::Digest;
+use crate::driver::{Driver, PullError, PullRequest};
+use crate::grpc::{Remote, RemoteError, RemoteErrorClass, RemoteOutcome, RemotePrepare};
+use crate::image::Image;
+use crate::unpack::Encoding;
+
+pub use image_source::ImageSource;
+pub use snapshots::{SnapshotPlace, SnapshotPlacement};
+
+/// Answers the `Prepare` calls that carry the labels of a pull.
+pub struct Pulls {
+    driver: Driver<SnapshotPlacement>,
+    images: ImageSource,
+    enabled: bool,
+    jobs: Mutex<BTreeMap<JobKey, Arc<Job>>>,
+}
+
+/// What makes two calls belong to one pull.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct JobKey {
+    namespace: String,
+    manifest: Digest,
+}
+
+/// One image being pulled, or left to containerd.
+#[derive(Default)]
+struct Job {
+    started: OnceCell<Started>,
+}
+
+#[derive(Clone, Debug)]
+enum Started {
+    Pulling {
+        image: ImageId,
+        layers: Vec<Digest>,
+        /// Index of the first layer of the request.
+        first: usize,
+    },
+    /// Left to containerd, and why; for all of its layers.
+    Left(String),
+    /// Left to containerd because of how it asks; it may ask otherwise the next time.
+    Rebased,
+}
+
+impl Pulls {
+    /// Pulls with this driver what `images` can name; when not `enabled`, everything is left to containerd.
+    pub fn new(driver: Driver<SnapshotPlacement>, images: ImageSource, enabled: bool) -> Arc<Self> {
+        Arc::new(Self {
+            driver,
+            images,
+            enabled,
+            jobs: Mutex::default(),
+        })
+    }
+
+    async fn prepare(self: &Arc<Self>, call: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
+        if !self.enabled {
+            return Ok(RemoteOutcome::Fallback);
+        }
+        if call
+            .request
+            .is_rebased(call.parent.as_deref().unwrap_or_default())
+        {
+            return Ok(rebased(&call));
+        }
+        let key = JobKey {
+            namespace: call.namespace.clone(),
+            manifest: call.request.manifest_digest,
+        };
+        // A pull that ended between two calls is started once more, for the layers that are left.
+        for _ in 0..2 {
+            if let Some(outcome) = self.try_prepare(&call, &key).await? {
+                return Ok(outcome);
+            }
+        }
+        Err(remote_error(&call, &PullError::cancelled()))
+    }
+
+    /// Joins or starts the image's pull and waits for the layer; nothing, when the pull ended without it.
+    async fn try_prepare(
+        self: &Arc<Self>,
+        call: &RemotePrepare,
+        key: &JobKey,
+    ) -> Result<Option<RemoteOutcome>, RemoteError> {
+        let job = Arc::clone(self.lock().entry(key.clone()).or_default());
+        let started = job.started.get_or_try_init(|| self.start(call, key)).await;
+        let collected = match started {
+            Err(error) => {
+                self.forget(key, &job);
+                return Err(error);
+            }
+            Ok(Started::Left(reason)) => {
+                tracing::info!(image = %call.request.image_ref, %reason, "left to containerd");
+                return Ok(Some(RemoteOutcome::Fallback));
+            }
+            Ok(Started::Rebased) => {
+                self.forget(key, &job);
+                return Ok(Some(rebased(call)));
+            }
+            Ok(Started::Pulling { layers, .. }) if is_rebased(call, layers) => {
+                return Ok(Some(rebased(call)));
+            }
+            Ok(Started::Pulling {
+                image,
+                layers,
+                first,
+            }) => self.collect(call, *image, layers, *first).await,
+        };
+        match collected {
+            Ok(()) => Ok(Some(RemoteOutcome::Committed)),
+            Err(error) => {
+                self.forget(key, &job);
+                if error.kind == "cancelled" {
+                    Ok(None)
+                } else {
+                    Err(remote_error(call, &error))
+                }
+            }
+        }
+    }
+
+    /// Waits for the layer a call is about.
+    async fn collect(
+        &self,
+        call: &RemotePrepare,
+        image: ImageId,
+        layers: &[Digest],
+        first: usize,
+    ) -> Result<(), PullError> {
+        let wanted = call.request.snapshot_ref;
+        let position = layers.iter().position(|chain| *chain == wanted);
+        let Some(index) = position.and_then(|position| position.checked_sub(first)) else {
+            // A layer below the first one wanted, or none of this image: the pull cannot serve it.
+            return Err(PullError::cancelled());
+        };
+        let place = SnapshotPlace {
+            namespace: call.namespace.clone(),
+            parent: call.parent.clone(),
+            snapshot_ref: wanted,
+            labels: call.labels.clone(),
+        };
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.driver.await_layer(image, index, place).await
+    }
+
+    /// Reads what the image is and starts to pull all of it from this layer upward.
+    async fn start(
+        self: &Arc<Self>,
+        call: &RemotePrepare,
+        key: &JobKey,
+    ) -> Result<Started, RemoteError> {
+        let source = self.images.image(&call.namespace, &call.request).await?;
+        let (image, registry) = (source.image, source.registry);
+        if let Some(reason) = unsupported(&image) {
+            return Ok(Started::Left(reason));
+        }
+        let layers = chain_ids(&image);
+        let Some(first) = layers
+            .iter()
+            .position(|chain| *chain == call.request.snapshot_ref)
+        else {
+            return Ok(Started::Left(
+                "the layer asked for is none of the manifest's".into(),
+            ));
+        };
+        if is_rebased(call, &layers) {
+            return Ok(Started::Rebased);
+        }
+        let request = PullRequest::new(image, registry, first).map_err(|error| RemoteError {
+            class: RemoteErrorClass::Unavailable,
+            message: format!("{}: {error}", call.request.image_ref),
+        })?;
+        let pull = self
+            .driver
+            .pull(request)
+            .await
+            .map_err(|error| remote_error(call, &error))?;
+        let id = pull.image;
+        let (pulls, key) = (Arc::clone(self), key.clone());
+        tokio::spawn(async move {
+            let report = pull.finished().await;
+            tracing::info!(manifest = %key.manifest, outcome = ?report.outcome, bytes_fetched = report.stats.bytes_fetched, "pull finished");
+            pulls.forget_image(&key, id);
+        });
+        Ok(Started::Pulling {
+            image: id,
+            layers,
+            first,
+        })
+    }
+
+    fn forget(&self, key: &JobKey, job: &Arc<Job>) {
+        let mut jobs = self.lock();
+        if jobs.get(key).is_some_and(|known| Arc::ptr_eq(known, job)) {
+            jobs.remove(key);
+        }
+    }
+
+    fn forget_image(&self, key: &JobKey, id: ImageId) {
+        let mut jobs = self.lock();
+        let is_it = jobs.get(key).and_then(|job| job.started.get()).is_some_and(
+            |started| matches!(started, Started::Pulling { image, .. } if *image == id),
+        );
+        if is_it {
+            jobs.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobKey, Arc<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[tonic::async_trait]
+impl Remote for SharedPulls {
+    async fn prepare_remote(&self, request: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
+        self.0.prepare(request).await
+    }
+}
+
+/// [`Pulls`] as the snapshots service takes it.
+#[derive(Clone)]
+pub struct SharedPulls(pub Arc<Pulls>);
+
+/// Why an image must be left to containerd, if it must.
+fn unsupported(image: &Image) -> Option<String> {
+    image
+        .layers
+        .iter()
+        .map(|layer| &layer.descriptor.media_type)
+        .find(|media_type| Encoding::of_media_type(media_type).is_none())
+        .map(|media_type| format!("layers of type {media_type} cannot be unpacked here"))
+}
+
+/// Whether containerd unpacks this layer without its parent, to put it over the parent later (containerd 2.2's parallel
+/// unpacking): what we would commit for it could not have the right parent.
+fn is_rebased(call: &RemotePrepare, chains: &[Digest]) -> bool {
+    call.parent.is_none()
+        && chains
+            .first()
+            .is_some_and(|bottom| *bottom != call.request.snapshot_ref)
+}
+
+fn rebased(call: &RemotePrepare) -> RemoteOutcome {
+    tracing::warn!(
+        image = %call.request.image_ref,
+        "containerd rebases layers; remove the capability \"rebase\" from this plugin's configuration"
+    );
+    RemoteOutcome::FallbackRebased
+}
+
+/// The chain id of every layer, bottom first.
+fn chain_ids(image: &Image) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(image.layers.len());
+    for layer in &image.layers {
+        let next = chain
+            .last()
+            .map_or(layer.diff_id, |below| below.chain(&layer.diff_id));
+        chain.push(next);
+    }
+    chain
+}
+
+fn remote_error(call: &RemotePrepare, error: &PullError) -> RemoteError {
+    let class = match error.kind {
+        "auth" => RemoteErrorClass::Unauthenticated,
+        "not_found" => RemoteErrorClass::NotFound,
+        "network" | "registry" | "rate_limited" => RemoteErrorClass::Unavailable,
+        "corrupt" => RemoteErrorClass::DataLoss,
+        "bad_image" => RemoteErrorClass::InvalidArgument,
+        "disk" => RemoteErrorClass::ResourceExhausted,
+        "cancelled" => RemoteErrorClass::Cancelled,
+        _ => RemoteErrorClass::Internal,
+    };
+    RemoteError {
+        class,
+        message: format!("{}: {error}", call.request.image_ref),
+    }
+}

@@ -1,0 +1,110 @@
+//! Layers as committed snapshots: staged out of sight, linked by one rename and one short transaction.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::store::{
+    CommitStaged, CommittedStaged, Format, Labels, Placement, PlacementError, Store, StoreError,
+    Usage,
+};
+use crate::unpack::{FixError, Staged};
+
+/// Puts layers into the snapshot store.
+#[derive(Debug)]
+pub struct SnapshotPlacement {
+    store: Store,
+    spool: PathBuf,
+}
+
+/// A layer's place in the store.
+#[derive(Clone, Debug)]
+pub struct SnapshotPlace {
+    /// The containerd namespace.
+    pub namespace: String,
+    /// Backend name of the committed snapshot below.
+    pub parent: Option<String>,
+    /// The layer's chain id.
+    pub snapshot_ref: Digest,
+    /// The labels of the call.
+    pub labels: Labels,
+}
+
+impl SnapshotPlacement {
+    /// Links layers into `store`; compressed bytes, where a strategy stores them, go beside the staged trees.
+    ///
+    /// # Errors
+    /// When the directory for compressed bytes cannot be made.
+    pub fn new(store: Store) -> io::Result<Self> {
+        let spool = store.root().join("spool");
+        std::fs::create_dir_all(&spool)?;
+        Ok(Self { store, spool })
+    }
+}
+
+impl Placement for SnapshotPlacement {
+    type Place = SnapshotPlace;
+
+    fn stage(&self, name: &str) -> io::Result<PathBuf> {
+        let staging = self
+            .store
+            .staging_directory(JOB, name)
+            .map_err(io::Error::other)?;
+        Ok(staging.path().to_path_buf())
+    }
+
+    fn discard(&self, directory: &Path) -> io::Result<()> {
+        let name = directory
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        self.store
+            .discard_staged(JOB, name)
+            .map_err(io::Error::other)
+    }
+
+    fn lowers(&self, place: &SnapshotPlace) -> Result<Vec<PathBuf>, PlacementError> {
+        match &place.parent {
+            None => Ok(Vec::new()),
+            Some(parent) => self.store.lower_paths(parent).map_err(|error| disk(&error)),
+        }
+    }
+
+    fn link(&self, place: &SnapshotPlace, staged: &Staged) -> Result<(), PlacementError> {
+        let lowers = self.lowers(place)?;
+        staged.fix_implied(&lowers).map_err(|error| match error {
+            FixError::NeedsParents { .. } => PlacementError::NeedsParents(error.to_string()),
+            FixError::Disk { .. } => PlacementError::Disk(error.to_string()),
+        })?;
+        let committed = self.store.commit_staged(CommitStaged {
+            snapshot_ref: place.snapshot_ref,
+            parent: place.parent.clone(),
+            namespace: place.namespace.clone(),
+            labels: place.labels.clone(),
+            fs: staged.root.clone(),
+            usage: Usage {
+                bytes: staged.usage.bytes,
+                inodes: staged.usage.inodes,
+            },
+            format: Format::Overlay,
+        });
+        match committed {
+            Ok(CommittedStaged::Linked { .. } | CommittedStaged::Existed { .. }) => Ok(()),
+            Err(error @ StoreError::StagedGone(_)) => {
+                Err(PlacementError::SourceGone(error.to_string()))
+            }
+            Err(error) => Err(disk(&error)),
+        }
+    }
+
+    fn spool(&self) -> &Path {
+        &self.spool
+    }
+}
+
+fn disk(error: &StoreError) -> PlacementError {
+    PlacementError::Disk(error.to_string())
+}
+
+/// All pulls of one life of the daemon stage under one name; start-up clears it.
+const JOB: &str = "pulls";

@@ -1,0 +1,212 @@
+//! An image as plain directories: what `pull --to DIR` makes.
+//!
+//! `DIR/layers/<nnn>-<digest12>/fs` holds each layer in overlay form, `DIR/manifest.json` the manifest. The manifest is
+//! written last, so a directory that has it is complete. Until then everything made can be taken back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::placement::{Placement, PlacementError};
+use crate::digest::Digest;
+use crate::unpack::{FixError, Staged};
+
+/// A directory an image is being pulled into.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    staging: PathBuf,
+    /// The first directory that did not exist before.
+    made: Option<PathBuf>,
+    linked: Mutex<BTreeMap<u32, LinkedLayer>>,
+}
+
+/// One layer's place in the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryPlace {
+    /// 0 = bottom.
+    pub index: u32,
+    /// Digest of the compressed blob.
+    pub digest: Digest,
+}
+
+#[derive(Clone, Debug)]
+struct LinkedLayer {
+    fs: PathBuf,
+    opaque_root: bool,
+}
+
+/// What a directory holds before a pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or it does not exist.
+    Empty,
+    /// This very image, complete.
+    Complete,
+    /// Something else.
+    Other,
+}
+
+impl Directory {
+    /// Looks what is in `root`, which may not exist; `manifest` is the image's.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no directory.
+    pub fn look(root: &Path, manifest: &[u8]) -> io::Result<Found> {
+        let mut entries = match fs::read_dir(root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Empty),
+            Err(error) => return Err(error),
+        };
+        if entries.next().is_none() {
+            return Ok(Found::Empty);
+        }
+        match fs::read(root.join(MANIFEST)) {
+            Ok(found) if found == manifest => Ok(Found::Complete),
+            _ => Ok(Found::Other),
+        }
+    }
+
+    /// Begins to fill `root`, which is empty or does not exist.
+    ///
+    /// # Errors
+    /// When a directory cannot be made; nothing is left then.
+    pub fn begin(root: &Path) -> io::Result<Self> {
+        let made = first_missing(root);
+        let directory = Self {
+            root: root.to_path_buf(),
+            staging: root.join(STAGING),
+            made,
+            linked: Mutex::default(),
+        };
+        let begun = fs::create_dir_all(&directory.staging)
+            .and_then(|()| fs::create_dir_all(root.join(LAYERS)));
+        match begun {
+            Ok(()) => Ok(directory),
+            Err(error) => {
+                directory.take_back()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the manifest, which makes the directory complete.
+    ///
+    /// # Errors
+    /// When it cannot be written; the caller then takes everything back.
+    pub fn complete(&self, manifest: &[u8]) -> io::Result<()> {
+        if let Err(error) = fs::remove_dir_all(&self.staging)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let unfinished = self.root.join(MANIFEST_UNFINISHED);
+        fs::write(&unfinished, manifest)?;
+        fs::rename(unfinished, self.root.join(MANIFEST))
+    }
+
+    /// Leaves the file system as it was found.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn take_back(&self) -> io::Result<()> {
+        let removed = |result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        if let Some(made) = &self.made {
+            return removed(fs::remove_dir_all(made));
+        }
+        for directory in [&self.staging, &self.root.join(LAYERS)] {
+            removed(fs::remove_dir_all(directory))?;
+        }
+        for file in [MANIFEST, MANIFEST_UNFINISHED] {
+            removed(fs::remove_file(self.root.join(file)))?;
+        }
+        Ok(())
+    }
+
+    /// The `fs` directories to mount, the topmost first: down to the first layer that hides all below it.
+    pub fn lower_paths(&self) -> Vec<PathBuf> {
+        self.below(u32::MAX)
+    }
+
+    fn below(&self, index: u32) -> Vec<PathBuf> {
+        let linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = Vec::new();
+        for (_, layer) in linked.range(..index).rev() {
+            paths.push(layer.fs.clone());
+            if layer.opaque_root {
+                break;
+            }
+        }
+        paths
+    }
+}
+
+impl Placement for Directory {
+    type Place = DirectoryPlace;
+
+    fn stage(&self, name: &str) -> io::Result<PathBuf> {
+        Ok(self.staging.join(name))
+    }
+
+    fn discard(&self, directory: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn lowers(&self, place: &DirectoryPlace) -> Result<Vec<PathBuf>, PlacementError> {
+        Ok(self.below(place.index))
+    }
+
+    fn link(&self, place: &DirectoryPlace, staged: &Staged) -> Result<(), PlacementError> {
+        staged
+            .fix_implied(&self.below(place.index))
+            .map_err(|error| match error {
+                FixError::NeedsParents { .. } => PlacementError::NeedsParents(error.to_string()),
+                FixError::Disk { .. } => PlacementError::Disk(error.to_string()),
+            })?;
+        let directory =
+            self.root
+                .join(LAYERS)
+                .join(format!("{:03}-{}", place.index, place.digest.short()));
+        let fs = directory.join("fs");
+        fs::create_dir(&directory)
+            .and_then(|()| fs::rename(&staged.root, &fs))
+            .map_err(|error| {
+                let _ = fs::remove_dir(&directory);
+                PlacementError::Disk(format!("link {}: {error}", directory.display()))
+            })?;
+        let layer = LinkedLayer {
+            fs,
+            opaque_root: staged.opaque_root,
+        };
+        self.linked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(place.index, layer);
+        Ok(())
+    }
+
+    fn spool(&self) -> &Path {
+        &self.staging
+    }
+}
+
+/// The topmost ancestor of `path` that does not exist, `path` itself included.
+fn first_missing(path: &Path) -> Option<PathBuf> {
+    path.ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .last()
+        .map(Path::to_path_buf)
+}
+
+const LAYERS: &str = "layers";
+const MANIFEST: &str = "manifest.json";
+const MANIFEST_UNFINISHED: &str = ".manifest.json.unfinished";
+const STAGING: &str = ".staging";

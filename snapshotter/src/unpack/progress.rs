@@ -1,0 +1,116 @@
+//! What a lane and its owner tell each other while it runs: counters one way, a thread permit the other.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// How many threads a lane may use; the owner may change it at any time, the lane looks before each buffer.
+///
+/// 1: everything in the calling thread. 2: decompression in a thread of its own. 3: the hash of the uncompressed
+/// bytes too. More is the same as 3, and 0 the same as 1. Should the system refuse a thread, the lane sets the permit
+/// to 1 itself and goes on.
+#[derive(Debug)]
+pub struct ThreadPermit(AtomicU32);
+
+impl ThreadPermit {
+    /// A permit for `threads`.
+    pub const fn new(threads: u32) -> Self {
+        Self(AtomicU32::new(threads))
+    }
+
+    /// Changes the permit.
+    pub fn grant(&self, threads: u32) {
+        self.0.store(threads, Ordering::Relaxed);
+    }
+
+    /// Threads the lane can make use of under this permit: 1 to 3.
+    pub fn threads(&self) -> u32 {
+        self.0.load(Ordering::Relaxed).clamp(1, THREADS_MAX)
+    }
+}
+
+/// What a lane is held by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// Compressed bytes have not arrived; every byte given was read.
+    Input,
+    /// Decompressing or hashing.
+    Cpu,
+    /// Making files.
+    Disk,
+}
+
+/// What a lane has done so far. Counts are cumulative.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    entries: AtomicU64,
+    threads: AtomicU32,
+    waiting: AtomicU8,
+}
+
+impl Progress {
+    /// Nothing done yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Compressed bytes read from the source, which may be released.
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Uncompressed bytes produced.
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    /// Tar entries applied.
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Threads in use, the calling one included; 0 before the first buffer.
+    pub fn threads(&self) -> u32 {
+        self.threads.load(Ordering::Relaxed)
+    }
+
+    /// What the lane is held by.
+    pub fn waiting(&self) -> Waiting {
+        match self.waiting.load(Ordering::Relaxed) {
+            CPU => Waiting::Cpu,
+            DISK => Waiting::Disk,
+            _ => Waiting::Input,
+        }
+    }
+
+    pub(super) fn add_in(&self, bytes: u64) {
+        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_out(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_entry(&self) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn use_threads(&self, threads: u32) {
+        self.threads.store(threads, Ordering::Relaxed);
+    }
+
+    pub(super) fn wait_for(&self, waiting: Waiting) {
+        let code = match waiting {
+            Waiting::Input => INPUT,
+            Waiting::Cpu => CPU,
+            Waiting::Disk => DISK,
+        };
+        self.waiting.store(code, Ordering::Relaxed);
+    }
+}
+
+/// Stages that can run side by side: decompression, hashing, files.
+const THREADS_MAX: u32 = 3;
+const INPUT: u8 = 0;
+const CPU: u8 = 1;
+const DISK: u8 = 2;
