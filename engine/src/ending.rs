@@ -272,7 +272,11 @@ impl Engine {
         }
         let bytes = blob.charge.amount();
         let range = ByteRange::new(0, blob.size);
-        let op = self.open(OpKind::DropBytes { blob: id, bytes });
+        let op = self.open(OpKind::DropBytes {
+            blob: id,
+            from: 0,
+            bytes,
+        });
         if let Some(blob) = self.blobs.get_mut(&id) {
             blob.dropping = Some(op);
         }

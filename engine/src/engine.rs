@@ -333,11 +333,10 @@ impl Engine {
 
     /// Keeps a staged tree whose image has ended already, as if the image had let go of it.
     fn adopt_staged(&mut self, staged: &PullLayer) {
-        if !self.layers.contains_key(&staged.layer) {
-            let layer = Layer::new(staged, LayerState::Staged);
-            self.layers.insert(staged.layer, layer);
-            self.release_layer(staged.layer);
-        }
+        self.layers
+            .entry(staged.layer)
+            .or_insert_with(|| Layer::new(staged, LayerState::Staged));
+        self.release_layer(staged.layer);
     }
 
     /// Whether a blob is being read for this very layer.

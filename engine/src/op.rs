@@ -33,6 +33,8 @@ pub(crate) enum OpKind {
     },
     DropBytes {
         blob: BlobId,
+        /// The first byte dropped; 0 drops everything.
+        from: u64,
         bytes: u64,
     },
 }

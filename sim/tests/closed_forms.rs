@@ -1,5 +1,7 @@
 //! The world against arithmetic: where one resource binds, the time follows from a division, within one percent.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::num::NonZeroU64;
 
 use parapull_engine::Strategy;

@@ -194,7 +194,7 @@ pub(super) static KEYS: &[Key] = &[
         "parapull.threads_per_lane",
         Kind::Count(|s| &mut s.threads_per_lane),
         "Threads that unpack one layer at most.\n\
-         \"auto\": 2, one inflates while the other hashes and writes.",
+         \"auto\": 2 when streamed, one inflates while the other hashes and writes.",
     ),
     key(
         "parapull.max_uncompressed",

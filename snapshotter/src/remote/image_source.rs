@@ -37,10 +37,7 @@ impl ImageSource {
             .image_ref
             .parse()
             .map_err(|error| failed(RemoteErrorClass::InvalidArgument, format!("{error}")))?;
-        let image = match self
-            .in_content_store(namespace, request, &reference)
-            .await
-        {
+        let image = match self.in_content_store(namespace, request, &reference).await {
             Ok(image) => image,
             Err(Lookup::Absent(reason)) => {
                 tracing::debug!(%reason, "asking the registry for the manifest");
