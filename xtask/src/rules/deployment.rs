@@ -6,7 +6,7 @@ use crate::workspace::Workspace;
 pub(super) fn broken(workspace: &Workspace) -> anyhow::Result<Vec<Violation>> {
     let mut violations = Vec::new();
     for path in workspace.files() {
-        if path.starts_with("deploy/containerd-") {
+        if path.starts_with("deploy/containerd/") {
             violations.extend(in_fragment(path, &workspace.read(path)?));
         } else if path == "deploy/parapull-snapshotter.socket" {
             let listens = format!("ListenStream={SOCKET}");
@@ -102,7 +102,7 @@ mod tests {
     fn a_fragment_must_hand_us_the_labels_and_must_not_rebase() {
         let good = Workspace::find()
             .unwrap()
-            .read("deploy/containerd-1.6.toml")
+            .read("deploy/containerd/1.6.toml")
             .unwrap();
         assert_eq!(in_fragment("a", &good), []);
         let silent = good.replace("disable_snapshot_annotations = false", "");
