@@ -51,7 +51,9 @@ fn pull_both_ways(registry: RegistryKind, image: &str) {
         .pull_by_cri(&Subject::Containerd(None), "overlayfs", 0)
         .unwrap()
         .pulled();
-    let parapull = stage.pull_by_cri(&Subject::Parapull, "parapull", 0).unwrap();
+    let parapull = stage
+        .pull_by_cri(&Subject::Parapull, "parapull", 0)
+        .unwrap();
 
     let differences: Vec<String> = overlayfs
         .tree
@@ -59,7 +61,13 @@ fn pull_both_ways(registry: RegistryKind, image: &str) {
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert!(differences.is_empty(), "{image} from {registry:?}: {differences:#?}");
+    assert!(
+        differences.is_empty(),
+        "{image} from {registry:?}: {differences:#?}"
+    );
     assert_eq!(overlayfs.tree.sha256(), parapull.pulled.tree.sha256());
-    assert_eq!(parapull.run_container().unwrap(), fake_registry::HELLO_OUTPUT);
+    assert_eq!(
+        parapull.run_container().unwrap(),
+        fake_registry::HELLO_OUTPUT
+    );
 }

@@ -37,6 +37,7 @@ pub(super) async fn run(
     let op = order.op;
     let mut transfer = Transfer {
         kept: 0,
+        discarded: 0,
         reported: 0,
         reported_at: Instant::now(),
         void: 0,
@@ -74,6 +75,8 @@ struct Transfer {
     /// Credit that a refusal gave back.
     void: u64,
     kept: u64,
+    /// Bytes read away because they were here already.
+    discarded: u64,
     reported: u64,
     reported_at: Instant,
     facts: Facts,
@@ -136,10 +139,13 @@ impl Transfer {
     async fn keep_from(&mut self, mut body: Body, start: u64) -> Result<(), Failure> {
         let mut position = 0;
         while let Some(piece) = body.next().await? {
-            let mut piece = &piece[..];
             let skipped = start.saturating_sub(position).min(piece.len() as u64);
+            self.discarded += skipped;
             position += skipped;
-            piece = &piece[usize::try_from(skipped).unwrap_or(piece.len())..];
+            let mut piece = &piece[usize::try_from(skipped).unwrap_or(piece.len())..];
+            if piece.is_empty() {
+                self.report().await;
+            }
             while !piece.is_empty() {
                 let credit = self.credit();
                 if credit == 0 {
@@ -202,6 +208,7 @@ impl Transfer {
         let input = Input::RangeProgressed {
             op: self.order.op,
             bytes: self.kept,
+            discarded: self.discarded,
         };
         self.facts.tell(input.into()).await;
     }

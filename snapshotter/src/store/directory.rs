@@ -116,14 +116,25 @@ impl Directory {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         };
-        if let Some(made) = &self.made {
-            return removed(fs::remove_dir_all(made));
-        }
         for directory in [&self.staging, &self.root.join(LAYERS)] {
             removed(fs::remove_dir_all(directory))?;
         }
         for file in [MANIFEST, MANIFEST_UNFINISHED] {
             removed(fs::remove_file(self.root.join(file)))?;
+        }
+        let Some(made) = &self.made else {
+            return Ok(());
+        };
+        // Only what was made, and only while nobody else put anything there.
+        for directory in self
+            .root
+            .ancestors()
+            .take_while(|directory| directory.starts_with(made))
+        {
+            match fs::remove_dir(directory) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => break,
+                result => removed(result)?,
+            }
         }
         Ok(())
     }
