@@ -97,7 +97,7 @@ impl Outcomes {
         self.groups.values().any(|outcome| outcome.passed > 0)
     }
 
-    /// A line per group, then why things were skipped.
+    /// A line per group that holds tests, then why things were skipped.
     pub(super) fn table(&self) -> String {
         let width = self
             .groups
@@ -110,6 +110,9 @@ impl Outcomes {
         for (name, outcome) in &self.groups {
             let skipped = outcome.skipped + outcome.reasons.len() as u64;
             let (passed, failed) = (outcome.passed, outcome.failed);
+            if passed + failed + skipped == 0 {
+                continue;
+            }
             let _ = writeln!(
                 table,
                 "{name:<width$}  {passed:>6}  {failed:>6}  {skipped:>7}"
