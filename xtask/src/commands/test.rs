@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use self::needs::Need;
-use self::outcome::Outcomes;
+use self::outcome::{Outcome, Outcomes};
 use crate::packages;
 use crate::steps::{Steps, succeed};
 use crate::workspace::Workspace;
@@ -79,12 +79,17 @@ fn conclude(steps: &Steps, outcomes: &Outcomes, unmet: &[Need]) -> ExitCode {
     let totals = outcomes.totals();
     // The line stands alone, so that a program can read it.
     println!("\n{} passed, {} failed", totals.passed, totals.failed);
-    if totals.failed > 0 || !outcomes.is_complete() {
-        ExitCode::FAILURE
-    } else if totals.skipped > 0 || !unmet.is_empty() {
-        ExitCode::from(SKIPPED)
+    ExitCode::from(code(&totals, outcomes.is_complete(), unmet.len()))
+}
+
+/// How the command ends: a failure is worse than something skipped, and nothing having run is a failure.
+const fn code(totals: &Outcome, anything_ran: bool, groups_unmet: usize) -> u8 {
+    if totals.failed > 0 || !anything_ran {
+        1
+    } else if totals.skipped > 0 || groups_unmet > 0 {
+        SKIPPED
     } else {
-        ExitCode::SUCCESS
+        0
     }
 }
 
@@ -118,3 +123,33 @@ const SKIPPED: u8 = 3;
 
 /// The swarm ends here even with seeds left, so that the whole command stays under 40 minutes on two slow cores.
 const SWARM_SECONDS_MAX: u32 = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_failed_from_skipped() {
+        let cases = [
+            ((5, 0, 0), true, 0, 0),
+            ((5, 1, 0), true, 0, 1),
+            ((5, 1, 2), true, 1, 1),
+            ((5, 0, 2), true, 0, 3),
+            ((5, 0, 0), true, 1, 3),
+            ((0, 0, 0), false, 1, 1),
+        ];
+        for ((passed, failed, skipped), anything_ran, groups_unmet, expected) in cases {
+            let totals = Outcome {
+                passed,
+                failed,
+                skipped,
+                ..Outcome::default()
+            };
+            assert_eq!(
+                code(&totals, anything_ran, groups_unmet),
+                expected,
+                "{totals:?}, {groups_unmet} groups"
+            );
+        }
+    }
+}
