@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use self::needs::Need;
-use self::outcome::{Outcome, Outcomes};
+use self::outcome::{Outcomes, Totals};
 use crate::packages;
 use crate::steps::{Steps, succeed};
 use crate::workspace::Workspace;
@@ -79,11 +79,11 @@ fn conclude(steps: &Steps, outcomes: &Outcomes, unmet: &[Need]) -> ExitCode {
     let totals = outcomes.totals();
     // The line stands alone, so that a program can read it.
     println!("\n{} passed, {} failed", totals.passed, totals.failed);
-    ExitCode::from(code(&totals, outcomes.is_complete(), unmet.len()))
+    ExitCode::from(code(totals, outcomes.is_complete(), unmet.len()))
 }
 
 /// How the command ends: a failure is worse than something skipped, and nothing having run is a failure.
-const fn code(totals: &Outcome, anything_ran: bool, groups_unmet: usize) -> u8 {
+const fn code(totals: Totals, anything_ran: bool, groups_unmet: usize) -> u8 {
     if totals.failed > 0 || !anything_ran {
         1
     } else if totals.skipped > 0 || groups_unmet > 0 {
@@ -139,14 +139,13 @@ mod tests {
             ((0, 0, 0), false, 1, 1),
         ];
         for ((passed, failed, skipped), anything_ran, groups_unmet, expected) in cases {
-            let totals = Outcome {
+            let totals = Totals {
                 passed,
                 failed,
                 skipped,
-                ..Outcome::default()
             };
             assert_eq!(
-                code(&totals, anything_ran, groups_unmet),
+                code(totals, anything_ran, groups_unmet),
                 expected,
                 "{totals:?}, {groups_unmet} groups"
             );
