@@ -398,6 +398,7 @@ fn facts_about_closed_ops_are_ignored_and_counted() {
         Input::RangeProgressed {
             op: OpId(0),
             bytes: 5,
+            discarded: 0,
         },
         Input::LaneResized {
             op: OpId(1),
@@ -445,4 +446,116 @@ fn shutdown_ends_every_pull_and_refuses_new_ones() {
     outcomes.sort_by_key(|(image, _)| *image);
     assert_eq!(outcomes, [(0, Outcome::Cancelled), (1, Outcome::Cancelled)]);
     assert!(bench.engine.is_idle());
+}
+
+#[test]
+fn a_caller_that_was_answered_waits_no_more() {
+    let mut bench = Bench::new(Strategy::Streamed, limits());
+    bench.pull(0, 0, &[MIB, 400 * MIB]);
+    bench.input(Input::LayerAwaited {
+        image: ImageId(0),
+        index: 0,
+    });
+    while bench.ready().is_empty() {
+        let action = bench.actions.pop_front().unwrap();
+        bench.perform(action);
+    }
+    assert_eq!(bench.engine.snapshot().images[0].callers, 0);
+    bench.now = Instant::from_millis(30_000);
+    bench.input(Input::TimerReached);
+    assert!(bench.engine.snapshot().images[0].ending.is_some());
+}
+
+#[test]
+fn the_cause_of_a_failure_is_told_before_its_consequences() {
+    let mut bench = Bench::new(Strategy::Streamed, limits());
+    bench.pull(0, 0, &[MIB, MIB, MIB]);
+    bench.await_all(0, 3);
+    for (op, blob, _) in bench.take_fetches() {
+        if blob == BlobId(2) {
+            bench.input(Input::RangeFailed {
+                op,
+                error: FetchError::NotFound,
+                received: 0,
+                retry_after_ms: None,
+            });
+        }
+    }
+    let failed: Vec<u32> = bench
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::LayerFailed { place, .. } => Some(place.index),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(failed, [2, 0, 1]);
+}
+
+#[test]
+fn shutdown_does_not_wait_for_what_is_kept_in_case() {
+    let mut config = Bench::new(Strategy::Streamed, limits()).config;
+    config.timing.staging_ttl_ms = 600_000;
+    let mut bench = Bench::with_config(config);
+    bench.pull(0, 0, &[MIB, MIB]);
+    bench.drive();
+    bench.input(Input::PullCancelled { image: ImageId(0) });
+    bench.drive();
+    assert!(!bench.engine.is_idle(), "the staged layers are kept");
+    bench.input(Input::ShutdownRequested);
+    bench.drive();
+    assert!(bench.engine.is_idle());
+}
+
+#[test]
+fn a_whole_read_that_reads_away_what_is_here_is_no_stall() {
+    let mut bench = Bench::new(
+        Strategy::Streamed,
+        RawLimits {
+            chunk_bytes_max: 0,
+            ..limits()
+        },
+    );
+    bench.pull(0, 0, &[4 * MIB]);
+    bench.await_all(0, 1);
+    let (op, ..) = bench.take_fetches()[0];
+    bench.now = Instant::from_millis(19_000);
+    bench.input(Input::RangeProgressed {
+        op,
+        bytes: 0,
+        discarded: 3 * MIB,
+    });
+    assert_eq!(bench.wake(), Timer::StallCheck);
+    assert!(bench.take().is_empty());
+}
+
+#[test]
+fn a_fetch_that_is_being_cancelled_is_not_kept_as_the_whole_read() {
+    let mut bench = Bench::new(Strategy::Streamed, limits());
+    bench.pull(0, 0, &[40 * MIB]);
+    bench.await_all(0, 1);
+    let (lanes, fetches): (Vec<Action>, Vec<Action>) = bench
+        .take()
+        .into_iter()
+        .partition(|action| matches!(action, Action::StartLane { .. }));
+    let fetches = fetches
+        .iter()
+        .filter(|action| matches!(action, Action::FetchRange { .. }));
+    let ops: Vec<OpId> = fetches.map(Action::op).collect();
+    assert_eq!(bench.wake(), Timer::StallCheck);
+    bench.take();
+    bench.input(Input::RangesRefused { op: ops[0] });
+    bench.input(Input::OpCancelled {
+        op: ops[0],
+        received: 0,
+    });
+    for op in &ops[1..] {
+        bench.input(Input::OpCancelled {
+            op: *op,
+            received: 0,
+        });
+    }
+    bench.actions.extend(lanes);
+    bench.drive();
+    assert_eq!(bench.outcomes(), [(0, Outcome::Ready)]);
 }

@@ -93,6 +93,7 @@ impl Transfer {
             FetchMode::Whole => Read::Whole,
         };
         let origin = &self.order.origin;
+        let whole = self.order.mode == FetchMode::Whole;
         let opened = origin
             .registry
             .open(
@@ -101,7 +102,8 @@ impl Transfer {
                 &origin.descriptor,
                 read,
             )
-            .await?;
+            .await
+            .map_err(|error| Failure::of_open(&error, whole))?;
         match (opened, self.order.mode) {
             (Opened::Ranged(body), _) => self.keep_all(body).await,
             (Opened::Whole(body), FetchMode::Whole) => self.keep_from(body, range.start).await,
@@ -205,16 +207,28 @@ impl Transfer {
     }
 }
 
-impl From<crate::registry::FetchError> for Failure {
-    fn from(error: crate::registry::FetchError) -> Self {
+impl Failure {
+    /// A request that was not answered usably. An answer that calls for a read without ranges means nothing to a whole
+    /// read: there is no other way to ask.
+    fn of_open(error: &crate::registry::FetchError, whole: bool) -> Self {
         let retry_after_ms = error
             .retry_after()
             .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        let error_class = match fetch_error(error) {
+            FetchError::RangeUnusable if whole => FetchError::Protocol,
+            other => other,
+        };
         Self {
-            error: fetch_error(&error),
+            error: error_class,
             retry_after_ms,
-            cause: Cause::of_fetch(&error),
+            cause: Cause::of_fetch(error),
         }
+    }
+}
+
+impl From<crate::registry::FetchError> for Failure {
+    fn from(error: crate::registry::FetchError) -> Self {
+        Self::of_open(&error, false)
     }
 }
 

@@ -122,6 +122,14 @@ impl<P: Clone> Pulls<P> {
         }
     }
 
+    /// Forgets callers of a layer that have gone; how many there were.
+    pub(super) fn leave(&mut self, at: Place) -> usize {
+        let Some(layer) = self.layer_mut(at) else { return 0 };
+        let before = layer.waiting.len();
+        layer.waiting.retain(|caller| !caller.is_closed());
+        before - layer.waiting.len()
+    }
+
     /// What is known of the place a layer is to be linked in.
     pub(super) fn place(&self, at: Place) -> Option<P> {
         self.layer(at)?.place.clone()
