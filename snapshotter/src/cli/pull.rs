@@ -84,10 +84,7 @@ impl PullCommand {
     pub(crate) fn run(self) -> ExitCode {
         let (reference, json) = (self.reference.clone(), self.json);
         match self.pull() {
-            Ok(figures) => {
-                figures.print(json);
-                ExitCode::SUCCESS
-            }
+            Ok(figures) => figures.print(json),
             Err(failure) => failure.report(&reference, json),
         }
     }
@@ -96,6 +93,7 @@ impl PullCommand {
         let started = Instant::now();
         let reference: Reference = self.reference.parse().map_err(Failure::misuse)?;
         let config = self.effective_config()?;
+        let engine = config.engine(cores(), seed()).map_err(Failure::misuse)?;
         let registry = self.registry(&config)?;
         let runtimes = Runtimes::new(cores()).map_err(|error| Failure::new("disk", error))?;
         let control = &runtimes.control;
@@ -134,6 +132,7 @@ impl PullCommand {
             let pulled = self
                 .fill(
                     &config,
+                    engine,
                     image.clone(),
                     registry.clone(),
                     Arc::clone(&directory),
@@ -145,6 +144,7 @@ impl PullCommand {
                 directory
                     .complete(&image.manifest_bytes)
                     .map_err(|error| self.disk(&error))?;
+                self.mount_tree(&directory)?;
                 Ok(report)
             });
             match finished {
@@ -152,7 +152,6 @@ impl PullCommand {
                     let mut figures =
                         PullFigures::new(&reference, &image, config.settings.strategy, &report);
                     figures.seconds = started.elapsed().as_secs_f64();
-                    self.mount_tree(&directory)?;
                     Ok(figures)
                 }
                 Err(failure) => {
@@ -169,6 +168,7 @@ impl PullCommand {
     async fn fill(
         &self,
         config: &Config,
+        engine: parapull_engine::Config,
         image: Image,
         registry: Registry,
         directory: Arc<Directory>,
@@ -177,7 +177,7 @@ impl PullCommand {
     ) -> Result<PullReport, Failure> {
         let recorder = self.trace.as_deref().map(Recorder::create).transpose();
         let settings = Settings {
-            config: config.engine(cores(), seed()).map_err(Failure::misuse)?,
+            config: engine,
             placement: directory,
             bounds: config.bounds(),
             sockets,

@@ -21,7 +21,6 @@ use crate::unpack::{
 pub(super) struct LaneOrder {
     pub(super) op: OpId,
     pub(super) spec: LayerSpec,
-    pub(super) host: String,
     pub(super) input: LaneInput,
     pub(super) directory: PathBuf,
     pub(super) position: Position,
@@ -153,7 +152,7 @@ fn failed(order: &LaneOrder, error: &UnpackError) -> Fact {
             op: order.op,
             error: lane_error,
         },
-        cause: Some(Cause::of_lane(error, &order.host)),
+        cause: Some(Cause::of_lane(error)),
         staged: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, ImageId, LayerId};
+use parapull_engine::{BlobId, ImageId, LayerId, SourceId};
 
 use super::request::PullRequest;
 use crate::digest::Digest;
@@ -16,12 +16,19 @@ pub(super) struct BlobOrigin {
     pub(super) registry: Registry,
     pub(super) reference: Reference,
     pub(super) descriptor: Descriptor,
-    pub(super) host: String,
+    /// In the order of the engine's sources.
+    pub(super) hosts: Vec<String>,
+}
+
+impl BlobOrigin {
+    pub(super) fn host(&self, source: SourceId) -> Option<&String> {
+        self.hosts.get(usize::from(source.0))
+    }
 }
 
 impl std::fmt::Debug for BlobOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {}", self.descriptor.digest, self.host)
+        write!(f, "{} at {:?}", self.descriptor.digest, self.hosts)
     }
 }
 
@@ -75,7 +82,7 @@ impl Names {
                 registry: request.registry.clone(),
                 reference: request.image.reference.clone(),
                 descriptor: layer.descriptor.clone(),
-                host: request.hosts.first().cloned().unwrap_or_default(),
+                hosts: request.hosts.clone(),
             };
             self.blobs.insert(blob, origin);
         }
@@ -98,11 +105,7 @@ impl Names {
     }
 
     /// What a lane must find when it unpacks a layer from a blob.
-    pub(super) fn spec(
-        &self,
-        layer: LayerId,
-        blob: BlobId,
-    ) -> Option<(LayerSpec, LayerName, String)> {
+    pub(super) fn spec(&self, layer: LayerId, blob: BlobId) -> Option<(LayerSpec, LayerName)> {
         let (name, origin) = (*self.layers.get(&layer)?, self.blobs.get(&blob)?);
         let spec = LayerSpec {
             encoding: Encoding::of_media_type(&origin.descriptor.media_type)
@@ -111,7 +114,7 @@ impl Names {
             size: origin.descriptor.size,
             diff_id: name.diff_id,
         };
-        Some((spec, name, origin.host.clone()))
+        Some((spec, name))
     }
 
     /// Forgets an image, and what no other image uses unless the engine `keeps` it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parapull_engine::{BlobId, Event, ImageId, LayerId, Place};
+use parapull_engine::{BlobId, Event, ImageId, LayerError, LayerId, Place};
 use tokio::sync::oneshot;
 
 use super::failure::{CANCELLED, Cause, PullError};
@@ -15,7 +15,8 @@ use crate::image::Reference;
 pub(super) struct Pulls<P> {
     pulls: BTreeMap<ImageId, PullState<P>>,
     clocks: BTreeMap<LayerId, LayerClock>,
-    causes: BTreeMap<LayerId, Cause>,
+    /// The last cause seen for each layer, and the error it was told to the engine as.
+    causes: BTreeMap<LayerId, (LayerError, Cause)>,
 }
 
 struct PullState<P> {
@@ -38,8 +39,10 @@ struct PulledLayer<P> {
 }
 
 /// When things happened to a layer, and what came of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct LayerClock {
+    /// Whom it was last asked from.
+    host: Option<String>,
     fetch_began: Option<Instant>,
     fetch_ended: Option<Instant>,
     unpack_began: Option<Instant>,
@@ -176,12 +179,15 @@ impl<P: Clone> Pulls<P> {
                 None
             }
             Event::LayerFailed { place, error } => {
-                let cause = self
-                    .layer(place)
-                    .and_then(|layer| self.causes.get(&layer.layer))
-                    .cloned();
+                let layer = self.layer(place).map(|layer| layer.layer);
+                // What an earlier attempt met is not why this one failed.
+                let cause = layer
+                    .and_then(|layer| self.causes.get(&layer))
+                    .filter(|(told, _)| *told == error)
+                    .map(|(_, cause)| cause.clone());
+                let host = layer.and_then(|layer| self.clocks.get(&layer)?.host.clone());
                 self.fail(place, |index, digest| {
-                    PullError::of_layer(index, digest, error, cause)
+                    PullError::of_layer(index, digest, error, cause, host)
                 });
                 None
             }
@@ -233,7 +239,7 @@ impl<P: Clone> Pulls<P> {
     }
 
     fn report(&self, layer: &PulledLayer<P>) -> LayerReport {
-        let clock = self.clocks.get(&layer.layer).copied().unwrap_or_default();
+        let clock = self.clocks.get(&layer.layer).cloned().unwrap_or_default();
         let fetch = clock
             .fetch_began
             .zip(clock.fetch_ended)
@@ -250,16 +256,14 @@ impl<P: Clone> Pulls<P> {
         }
     }
 
-    pub(super) fn note_cause(&mut self, layer: LayerId, cause: Cause) {
-        self.causes.insert(layer, cause);
+    pub(super) fn note_cause(&mut self, layer: LayerId, error: LayerError, cause: Cause) {
+        self.causes.insert(layer, (error, cause));
     }
 
-    pub(super) fn fetch_began(&mut self, layer: LayerId) {
-        self.clocks
-            .entry(layer)
-            .or_default()
-            .fetch_began
-            .get_or_insert_with(Instant::now);
+    pub(super) fn fetch_began(&mut self, layer: LayerId, host: Option<&String>) {
+        let clock = self.clocks.entry(layer).or_default();
+        clock.fetch_began.get_or_insert_with(Instant::now);
+        clock.host = host.cloned();
     }
 
     pub(super) fn fetch_ended(&mut self, layer: LayerId) {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parapull_engine::{
-    Action, BlobId, Destination, Engine, Event, ImageId, Input, LayerId, LinkError, OpId, Output,
-    Place, Tree, Wake,
+    Action, BlobId, Destination, Engine, Event, ImageId, Input, LayerError, LayerId, LinkError,
+    OpId, Output, Place, Tree, Wake,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -280,9 +280,15 @@ impl<P: Placement> Run<P> {
     }
 
     fn note_cause(&mut self, layer: LayerId, fact: &Fact) {
+        let error = match fact.input {
+            Input::RangeFailed { error, .. } => LayerError::Fetch(error),
+            Input::LaneFailed { error, .. } => LayerError::Lane(error),
+            Input::LinkFailed { error, .. } => LayerError::Link(error),
+            _ => return,
+        };
         if let Some(cause) = &fact.cause {
             tracing::debug!(%layer, kind = cause.kind, cause = %cause.message, "an attempt failed");
-            self.pulls.note_cause(layer, cause.clone());
+            self.pulls.note_cause(layer, error, cause.clone());
         }
     }
 
@@ -383,7 +389,7 @@ impl<P: Placement> Run<P> {
         };
         let layer = self.pulls.layer_of(blob);
         if let Some(layer) = layer {
-            self.pulls.fetch_began(layer);
+            self.pulls.fetch_began(layer, origin.host(source));
         }
         let bytes = self.blobs.bytes(blob, origin.descriptor.size, to);
         let (granted, grants) = watch::channel(credit);
@@ -426,7 +432,7 @@ impl<P: Placement> Run<P> {
         threads: u32,
         over: Option<Place>,
     ) {
-        let Some((spec, name, host)) = self.names.spec(layer, blob) else {
+        let Some((spec, name)) = self.names.spec(layer, blob) else {
             return self.answer(Input::OpCancelled { op, received: 0 });
         };
         let steering = Steering::new(threads);
@@ -464,7 +470,6 @@ impl<P: Placement> Run<P> {
             steering,
             report_bytes: self.report_bytes,
             spec,
-            host,
         };
         let facts = self.facts.clone();
         let thread = std::thread::Builder::new().name(format!("lane-{op}"));
