@@ -36,7 +36,7 @@ pub struct Engine {
     pub(crate) completions: u64,
     pub(crate) stale: u64,
     outputs: VecDeque<Output>,
-    pending_limits: Option<Limits>,
+    pub(crate) pending_limits: Option<Limits>,
     /// Limits have changed: some blobs may be cut into larger pieces than they allow.
     pub(crate) pieces_shrank: bool,
     next_op: u64,
@@ -150,7 +150,11 @@ impl Engine {
             Input::LimitsChanged(limits) => self.pending_limits = Some(limits),
             Input::TimerReached => {}
             Input::ShutdownRequested => self.shut_down(),
-            Input::RangeProgressed { op, bytes } => self.on_progress(op, bytes),
+            Input::RangeProgressed {
+                op,
+                bytes,
+                discarded,
+            } => self.on_progress(op, bytes, discarded),
             Input::RangeFetched { op } => self.on_fetched(op),
             Input::RangeFailed {
                 op,
@@ -200,65 +204,6 @@ impl Engine {
         self.admit_lanes();
         self.admit_fetches();
         self.admit_threads();
-    }
-
-    /// Changed limits take force when what is held fits them; until then only what holds bytes goes on.
-    fn adopt_limits(&mut self) {
-        let Some(limits) = self.pending_limits else {
-            return;
-        };
-        let raw = *limits.raw();
-        let fits = self.budgets.window.used() <= raw.window_bytes_max
-            && self.budgets.laneless <= limits.laneless_bytes_max()
-            && self.budgets.unpacks.used() <= raw.unpacks_max.into();
-        if !fits {
-            return;
-        }
-        self.pending_limits = None;
-        self.config.limits = limits;
-        self.pieces_shrank = true;
-        self.budgets.fetches.set_max(raw.fetches_max.into());
-        self.budgets.unpacks.set_max(raw.unpacks_max.into());
-        self.budgets.threads.set_max(raw.threads_max.into());
-        self.budgets.window.set_max(raw.window_bytes_max);
-        self.budgets.spool.set_max(raw.spool_bytes_max);
-        for image in self.images.values_mut() {
-            image.fetches.set_max(raw.fetches_per_image_max.into());
-            image.unpacks.set_max(raw.unpacks_per_image_max.into());
-        }
-        self.fail_unstorable();
-    }
-
-    /// Fails the layers that changed limits leave no way to store.
-    fn fail_unstorable(&mut self) {
-        let spool_max = self.budgets.spool.max();
-        let hopeless = |blob: &&Blob| {
-            blob.destination == Destination::Spool
-                && blob.size > spool_max
-                && blob.charge.amount() == 0
-                && !blob.ending
-        };
-        let layers: Vec<LayerId> = self
-            .blobs
-            .values()
-            .filter(hopeless)
-            .map(|blob| blob.layer)
-            .collect();
-        for layer in layers {
-            self.fail_layer(layer, crate::error::LayerError::SpoolTooSmall);
-        }
-    }
-
-    /// Whether what holds nothing yet must wait for changed limits.
-    pub(crate) const fn limits_are_changing(&self) -> bool {
-        self.pending_limits.is_some()
-    }
-
-    /// Whether one more lane may run, also under limits that wait to take force.
-    pub(crate) fn unpacks_free(&self) -> bool {
-        let pending = self.pending_limits.map(|limits| limits.raw().unpacks_max);
-        let max = pending.map_or(u64::MAX, u64::from);
-        self.budgets.unpacks.free() > 0 && self.budgets.unpacks.used() < max
     }
 
     fn request(&mut self, pull: Pull) {
@@ -333,11 +278,10 @@ impl Engine {
 
     /// Keeps a staged tree whose image has ended already, as if the image had let go of it.
     fn adopt_staged(&mut self, staged: &PullLayer) {
-        if !self.layers.contains_key(&staged.layer) {
-            let layer = Layer::new(staged, LayerState::Staged);
-            self.layers.insert(staged.layer, layer);
-            self.release_layer(staged.layer);
-        }
+        self.layers
+            .entry(staged.layer)
+            .or_insert_with(|| Layer::new(staged, LayerState::Staged));
+        self.release_layer(staged.layer);
     }
 
     /// Whether a blob is being read for this very layer.
@@ -435,6 +379,18 @@ impl Engine {
         self.start_grace(place.image);
     }
 
+    /// Whoever waited for a layer that is ready waits no more.
+    pub(crate) fn dismiss_callers(&mut self, place: Place) {
+        let Some(image) = self.images.get_mut(&place.image) else {
+            return;
+        };
+        let answered = image
+            .link_mut(place.index)
+            .map_or(0, |link| core::mem::take(&mut link.callers));
+        image.callers -= answered;
+        self.start_grace(place.image);
+    }
+
     /// Starts the grace period of an image nobody waits for.
     fn start_grace(&mut self, id: ImageId) {
         let at = self.now.after_millis(self.config.timing.cancel_grace_ms);
@@ -454,6 +410,11 @@ impl Engine {
         for image in images {
             self.end_image(image, Outcome::Cancelled);
         }
+        self.drop_kept();
+    }
+
+    pub(crate) const fn is_shutting_down(&self) -> bool {
+        self.shutting_down
     }
 
     /// Whether anyone waits for a layer in any place.

@@ -1,18 +1,16 @@
 //! Fetching: which blob is read next, on whose permit, with how much credit.
 //!
-//! Every byte is charged to the window (or spool) before it is asked for, and keeps its charge until its lane releases
-//! it. What becomes of a fetch that ends badly stands in [`crate::refetch`].
+//! Every byte is charged to the window (or spool) before it is asked for (see [`crate::room`]), and keeps its charge until
+//! its lane releases it. What becomes of a fetch that ends badly stands in [`crate::refetch`].
 
 use core::cmp::Reverse;
 
-use crate::blob::{Blob, ChunkState, Mode};
-use crate::config::{FetchOrder, UnpackOrder};
+use crate::blob::{Blob, ChunkState, Mode, Settling};
+use crate::config::FetchOrder;
 use crate::engine::Engine;
 use crate::id::{BlobId, ByteRange, ImageId, OpId, SpanId};
-use crate::image::LinkState;
-use crate::layer::LayerState;
 use crate::op::{Fetch, OpKind};
-use crate::output::{Action, Destination, FetchMode, Place};
+use crate::output::{Action, FetchMode};
 use crate::snapshot::HoldReason;
 use crate::time::Instant;
 use crate::timers::Deadline;
@@ -146,85 +144,6 @@ impl Engine {
             .min_by_key(|image| (self.images[image].served(), *image))
     }
 
-    /// Whether the next chunk may be charged.
-    ///
-    /// The window's three rules: nothing beyond the window; a layer's share only; and layers without a lane leave one
-    /// piece for every lane there may be. A whole read without a lane must fit at once, because it would hold its
-    /// connection while it waits for credit.
-    fn room(&self, blob: &Blob) -> Result<(), HoldReason> {
-        let piece = blob.missing(blob.next).len();
-        if blob.destination == Destination::Spool {
-            let charged = blob.charge.amount() > 0 || blob.next > 0;
-            let fits = charged || self.may_store(blob);
-            return if fits { Ok(()) } else { Err(HoldReason::Spool) };
-        }
-        if piece > self.budgets.window.free() {
-            return Err(HoldReason::Window);
-        }
-        if blob.charge.amount() + piece > self.config.limits.raw().layer_window_bytes_max {
-            return Err(HoldReason::LayerWindow);
-        }
-        if blob.laned {
-            return Ok(());
-        }
-        if self.limits_are_changing() {
-            return Err(HoldReason::LimitsChanging);
-        }
-        let fits = match blob.mode {
-            Mode::Ranged => piece <= self.laneless_free(),
-            Mode::Whole(_) | Mode::Settling(_) => self.whole_fits(blob),
-        };
-        if fits { Ok(()) } else { Err(HoldReason::Lane) }
-    }
-
-    /// Whether a blob may be charged to the spool.
-    ///
-    /// Where layers are unpacked in the order of their chain, a blob is stored only after those below it in some image,
-    /// or the spool would fill with layers that wait for one that finds no room. Images that end, and layers that must
-    /// be unpacked again, can still leave it so: when nothing runs, the blob that comes next in a chain is stored past
-    /// the spool.
-    fn may_store(&self, blob: &Blob) -> bool {
-        let layer = &self.layers[&blob.layer];
-        let in_order = self.config.scheduling.unpack_order != UnpackOrder::Chain
-            || layer.wanted.iter().any(|place| self.is_next_stored(*place));
-        let fits = blob.size <= self.budgets.spool.free();
-        fits && in_order || self.ops.is_empty() && self.parent_is_linked(layer)
-    }
-
-    /// Whether all layers below a place are linked, unpacked or stored.
-    fn is_next_stored(&self, place: Place) -> bool {
-        let below = self.images[&place.image]
-            .links
-            .iter()
-            .take(place.index as usize);
-        below
-            .filter(|link| link.state != LinkState::Done)
-            .all(|link| {
-                let Some(layer) = self.layers.get(&link.layer) else {
-                    return true;
-                };
-                let stored = self.blobs.get(&layer.blob).is_some_and(|blob| {
-                    blob.layer == link.layer && (blob.charge.amount() > 0 || blob.size == 0)
-                });
-                stored || layer.state != LayerState::Waiting || layer.wanted.contains(&place)
-            })
-    }
-
-    /// Whether all that is missing of a blob without a lane may be charged at once.
-    pub(crate) fn whole_fits(&self, blob: &Blob) -> bool {
-        let uncharged = blob.size.saturating_sub(blob.charge.amount());
-        blob.destination == Destination::Spool
-            || uncharged <= self.laneless_free().min(self.budgets.window.free())
-                && blob.size <= self.config.limits.raw().layer_window_bytes_max
-    }
-
-    fn laneless_free(&self) -> u64 {
-        self.config
-            .limits
-            .laneless_bytes_max()
-            .saturating_sub(self.budgets.laneless)
-    }
-
     fn rank(&self, id: BlobId, blob: &Blob) -> Rank {
         let layer = &self.layers[&blob.layer];
         let index = layer.wanted.first().map_or(0, |place| place.index);
@@ -278,61 +197,6 @@ impl Engine {
         }
     }
 
-    /// Charges the next chunk, which [`Self::room`] has let pass.
-    fn charge(&mut self, id: BlobId, chunk: u32) {
-        let Some(blob) = self.blobs.get_mut(&id) else {
-            return;
-        };
-        let piece = blob.missing(chunk).len();
-        let permit = match blob.destination {
-            Destination::Window => self.budgets.window.try_take(piece),
-            Destination::Spool if blob.charge.amount() > 0 => Some(crate::budget::Permit::none()),
-            Destination::Spool => Some(self.budgets.spool.take_past(blob.size)),
-        };
-        assert!(
-            permit.is_some(),
-            "invariant 6 (window): charged without room"
-        );
-        if let Some(permit) = permit {
-            if blob.destination == Destination::Window && !blob.laned {
-                self.budgets.laneless += permit.amount();
-            }
-            blob.charge.join(permit);
-        }
-        blob.next = chunk + 1;
-    }
-
-    /// Returns `bytes` of a blob's charge to the window; a spool is charged until its file is dropped.
-    pub(crate) fn uncharge(&mut self, id: BlobId, bytes: u64) {
-        let Some(blob) = self.blobs.get_mut(&id) else {
-            return;
-        };
-        if blob.destination == Destination::Spool {
-            return;
-        }
-        if !blob.laned {
-            self.budgets.laneless -= bytes;
-        }
-        self.budgets.window.put(blob.charge.split(bytes));
-    }
-
-    /// Returns all a blob is charged for.
-    pub(crate) fn uncharge_all(&mut self, id: BlobId) {
-        let Some(blob) = self.blobs.get_mut(&id) else {
-            return;
-        };
-        let permit = blob.charge.take();
-        match blob.destination {
-            Destination::Spool => self.budgets.spool.put(permit),
-            Destination::Window => {
-                if !blob.laned {
-                    self.budgets.laneless -= permit.amount();
-                }
-                self.budgets.window.put(permit);
-            }
-        }
-    }
-
     /// Asks for a charged chunk, or opens a whole read that begins with it.
     fn fetch(&mut self, id: BlobId, chunk: u32) {
         let stall_at = self.now.after_millis(self.config.timing.stall_ms);
@@ -359,6 +223,7 @@ impl Engine {
             base: blob.chunk(chunk).received,
             before: 0,
             kept: 0,
+            discarded: 0,
             granted: missing.len(),
             total,
             image: (payer, permit),
@@ -413,19 +278,22 @@ impl Engine {
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
             fetch.granted += bytes;
             if fetch.stall.is_none() {
-                fetch.stall = Some((stall_at, fetch.kept));
+                fetch.stall = Some((stall_at, fetch.kept + fetch.discarded));
                 self.timers.start(stall_at, Deadline::Stall(op));
             }
         }
         self.act(Action::GrantCredit { op, bytes });
     }
 
-    pub(crate) fn on_progress(&mut self, op: OpId, bytes: u64) {
+    pub(crate) fn on_progress(&mut self, op: OpId, bytes: u64, discarded: u64) {
         assert!(
             op < self.next_op(),
             "invariant 5 (ops): {op:?} was never issued"
         );
         self.keep(op, bytes);
+        if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
+            fetch.discarded = fetch.discarded.max(discarded);
+        }
     }
 
     /// Notes that a fetch has kept `bytes` in all: they fill its chunk, in a whole read the chunks that follow.
@@ -510,6 +378,8 @@ impl Engine {
             blob.open.remove(&id);
             if blob.mode == Mode::Whole(Some(id)) {
                 blob.mode = Mode::Whole(None);
+            } else if blob.mode == Mode::Settling(Settling::Refused(Some(id))) {
+                blob.mode = Mode::Settling(Settling::Refused(None));
             }
         }
         Some(fetch)
@@ -522,13 +392,13 @@ impl Engine {
         let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) else {
             return;
         };
-        let Some((_, kept_before)) = fetch.stall.take() else {
+        let Some((_, read_before)) = fetch.stall.take() else {
             return;
         };
         if fetch.kept == fetch.granted {
             return;
         }
-        if fetch.kept - kept_before >= bytes_min {
+        if fetch.kept + fetch.discarded - read_before >= bytes_min {
             self.watch(id, next);
             return;
         }
@@ -538,7 +408,7 @@ impl Engine {
 
     fn watch(&mut self, id: OpId, at: Instant) {
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
-            fetch.stall = Some((at, fetch.kept));
+            fetch.stall = Some((at, fetch.kept + fetch.discarded));
             self.timers.start(at, Deadline::Stall(id));
         }
     }

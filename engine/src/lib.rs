@@ -44,6 +44,7 @@ extern crate std;
 
 mod blob;
 mod budget;
+mod changing;
 mod config;
 mod ending;
 mod engine;
@@ -63,6 +64,7 @@ mod plan;
 mod refetch;
 mod retry;
 mod rng;
+mod room;
 mod snapshot;
 mod threads;
 mod time;

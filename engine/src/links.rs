@@ -115,6 +115,7 @@ impl Engine {
             .is_some_and(crate::image::Image::is_live);
         if live {
             self.tell(Event::LayerReady { place });
+            self.dismiss_callers(place);
         }
         self.retain_until_forgotten(place.image, layer);
         self.release_layer(layer);
@@ -157,6 +158,10 @@ impl Engine {
             .images
             .get(&place.image)
             .is_some_and(crate::image::Image::is_live);
+        let gone = error == LinkError::SourceGone && !matches!(tree, Some(Tree::Clone(_)));
+        if gone && !self.is_being_dropped(layer) {
+            self.unpack_again(layer);
+        }
         if !live {
             self.unlink(place);
             self.finish_if_ended(place.image);
@@ -164,11 +169,7 @@ impl Engine {
         }
         match (error, tree) {
             (LinkError::NeedsParents, Some(Tree::Original)) => self.unpack_over(place, layer),
-            (LinkError::SourceGone, None | Some(Tree::Original)) => {
-                if !self.is_being_dropped(layer) {
-                    self.unpack_again(layer);
-                }
-            }
+            (LinkError::SourceGone, None | Some(Tree::Original)) => {}
             _ => {
                 let outcome = Outcome::Failed {
                     index: place.index,

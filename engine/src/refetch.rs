@@ -209,7 +209,8 @@ impl Engine {
             self.cancel(id);
             return;
         }
-        self.settle_whole(blob_id, Some(id));
+        let keep = (!self.ops[&id].cancelling).then_some(id);
+        self.settle_whole(blob_id, keep);
         self.settle(blob_id);
     }
 
@@ -321,7 +322,11 @@ impl Engine {
             return;
         }
         let range = ByteRange::new(from, blob.size);
-        let op = self.open(OpKind::DropBytes { blob: id, bytes });
+        let op = self.open(OpKind::DropBytes {
+            blob: id,
+            from,
+            bytes,
+        });
         if let Some(blob) = self.blobs.get_mut(&id) {
             blob.dropping = Some(op);
         }
@@ -336,6 +341,7 @@ impl Engine {
         let Some(op) = self.close(id) else { return };
         let OpKind::DropBytes {
             blob: blob_id,
+            from,
             bytes,
         } = op.kind
         else {
@@ -345,8 +351,14 @@ impl Engine {
             return;
         };
         blob.dropping = None;
+        let everything = from == 0;
         if blob.ending || blob.consumed {
-            self.forget_blob(blob_id);
+            if everything {
+                self.forget_blob(blob_id);
+            } else {
+                // Look-ahead was dropped when the end came; the rest is still there.
+                self.end_blob(blob_id);
+            }
             return;
         }
         let Mode::Settling(settling) = blob.mode else {
@@ -357,10 +369,12 @@ impl Engine {
                 self.uncharge(blob_id, bytes);
                 self.waste(blob_id, bytes);
             }
-            Settling::Corrupt => {
+            Settling::Corrupt if everything => {
                 self.waste(blob_id, bytes);
                 self.uncharge_all(blob_id);
             }
+            // Look-ahead was dropped when the bytes turned out wrong; the rest goes too.
+            Settling::Corrupt => return self.settle(blob_id),
         }
         self.settled(blob_id, settling);
     }

@@ -55,7 +55,7 @@ pub(crate) fn verdict(
     }
 }
 
-/// [`verdict`] for a request outside the engine (manifest, config, token); `key` tells requests apart.
+/// What to do after a failed request outside the engine (manifest, config, token); `key` tells requests apart.
 pub fn request_verdict(
     timing: &Timing,
     seed: u64,

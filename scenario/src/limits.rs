@@ -90,6 +90,7 @@ impl LimitsSpec {
     /// | fetches per image | 3 | 10 | 10 | 16 |
     /// | unpacks per image | 1 | 1 | 10 | cores + 1 |
     /// | chunk | whole | 8 MiB | 8 MiB | 8 MiB |
+    /// | threads per lane | 1 | 1 | 3 | 2 |
     ///
     /// - *fetches*: 3 is containerd's default; 10 is what SOCI's documentation recommends. 16 × 45 MB/s of one connection to
     ///   a typical registry = 720 MB/s, which feeds eight inflating cores at ratio 2.4 (8 × 740 / 2.4 = 2.5 GB/s is the
@@ -100,8 +101,9 @@ impl LimitsSpec {
     ///   cores are shared; four images' worth where a strategy limits each image by itself.
     /// - *window* 512 MiB, more if two chunks for every lane need it. *Layer window* 128 MiB = 16 chunks, so that all
     ///   fetches of an image may serve one layer.
-    /// - *threads* two for every core (a lane alternates between inflating and writing), at least one for each unpack; two
-    ///   for one lane: inflating in one, hashing and writing in the other.
+    /// - *threads* two for every core (a lane alternates between inflating and writing), at least one for each unpack.
+    ///   *Threads per lane*: containerd decodes, hashes and applies a layer in one goroutine (`diff/apply`, with Go's gunzip);
+    ///   SOCI decodes, hashes and applies in three; ours inflates in one and hashes and writes in the other.
     /// - *spool* without bound for those that store; they have never had one.
     #[must_use]
     pub fn resolve(&self, cores: u32, strategy: Strategy) -> RawLimits {
@@ -137,7 +139,7 @@ impl LimitsSpec {
             layer_window_bytes_max: self.layer_window.or(ByteSize(for_layer.min(window.0))).0,
             spool_bytes_max: self.spool.or(ByteSize(auto.spool_bytes)).0,
             threads_max: self.threads.or((2 * cores).max(unpacks)),
-            threads_per_lane_max: self.threads_per_lane.or(2),
+            threads_per_lane_max: self.threads_per_lane.or(auto.threads_per_lane),
         }
     }
 }
@@ -145,6 +147,7 @@ impl LimitsSpec {
 /// What strategies differ in.
 struct Typical {
     fetches: u32,
+    threads_per_lane: u32,
     unpacks: u32,
     chunk_bytes: u64,
     spool_bytes: u64,
@@ -156,24 +159,28 @@ impl Typical {
         match strategy {
             Strategy::Sequential => Self {
                 fetches: 3,
+                threads_per_lane: 1,
                 unpacks: 1,
                 chunk_bytes: 0,
                 spool_bytes,
             },
             Strategy::Multipart => Self {
                 fetches: 10,
+                threads_per_lane: 1,
                 unpacks: 1,
                 chunk_bytes: CHUNK_BYTES,
                 spool_bytes,
             },
             Strategy::StoreThenUnpack => Self {
                 fetches: 10,
+                threads_per_lane: 3,
                 unpacks: 10,
                 chunk_bytes: CHUNK_BYTES,
                 spool_bytes,
             },
             Strategy::Streamed => Self {
                 fetches: 16,
+                threads_per_lane: 2,
                 unpacks: cores + 1,
                 chunk_bytes: CHUNK_BYTES,
                 spool_bytes: 0,

@@ -85,6 +85,9 @@ impl Allowed {
 
     fn add_fetches(&mut self, scenario: &Scenario, plan: &Plan, pull: usize) {
         let registry = &scenario.registry;
+        // Answers and places in line that the registry withholds use up attempts too.
+        let withholds =
+            registry.requests_per_second_max.is_some() || registry.connections_max.is_some();
         if registry.requests_per_second_max.is_some() {
             self.fetch(FetchError::RateLimited);
         }
@@ -109,7 +112,7 @@ impl Allowed {
                 if u64::from(seconds) * 1_000 > plan.config.timing.retry_after_ms_max);
             let fatal = !is_retried(fault.kind) || long;
             if let Some(error) = error_of(fault.kind)
-                && (fatal || retried >= attempts_max)
+                && (fatal || withholds || retried >= attempts_max)
             {
                 self.fetch(error);
             }

@@ -147,7 +147,7 @@ impl Plan {
 
     /// Pieces in which all blobs together are fetched and unpacked, at most.
     pub(crate) fn portions(&self) -> u64 {
-        let piece = self.config.limits.piece_bytes_max().min(1 << 20).max(1);
+        let piece = self.config.limits.piece_bytes_max().clamp(1, 1 << 20);
         let layers = self.pulls.iter().flatten();
         layers
             .map(|layer| self.layer(*layer).compressed_bytes / piece + 1)

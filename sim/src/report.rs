@@ -125,7 +125,7 @@ impl Run {
     /// # Panics
     /// When the engine finds an invariant broken.
     pub fn of(scenario: &Scenario) -> Result<Self, RunError> {
-        Self::run(scenario, None)
+        Self::perform(scenario, None)
     }
 
     /// Runs a scenario and tells `observer` every input and output with its time.
@@ -136,10 +136,13 @@ impl Run {
     /// # Panics
     /// As [`Run::of`]; what was told until then helps to see why.
     pub fn observed<'a>(scenario: &'a Scenario, observer: Observer<'a>) -> Result<Self, RunError> {
-        Self::run(scenario, Some(observer))
+        Self::perform(scenario, Some(observer))
     }
 
-    fn run<'a>(scenario: &'a Scenario, observer: Option<Observer<'a>>) -> Result<Self, RunError> {
+    fn perform<'a>(
+        scenario: &'a Scenario,
+        observer: Option<Observer<'a>>,
+    ) -> Result<Self, RunError> {
         let finished = World::new(scenario, observer)?.run()?;
         Ok(Self {
             scenario: scenario.clone(),

@@ -48,7 +48,7 @@ pub fn try_scenario(scenario: &Scenario) -> Result<Run, Failure> {
     let attempt = || -> Result<Run, Failure> {
         let run = Run::of(scenario).map_err(failure)?;
         check(&run).map_err(|violation| failure(violation.into()))?;
-        if scenario.seed % SEEDS_PER_REPEAT == 0 {
+        if scenario.seed.is_multiple_of(SEEDS_PER_REPEAT) {
             let again = Run::of(scenario).map_err(failure)?;
             if again.trace_hash() != run.trace_hash() {
                 return Err(Failure::Correctness(

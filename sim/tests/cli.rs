@@ -1,5 +1,7 @@
 //! The command line as operators use it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use assert_cmd::Command;
 
 fn sim() -> Command {

@@ -1,5 +1,7 @@
 //! The world against arithmetic: where one resource binds, the time follows from a division, within one percent.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::num::NonZeroU64;
 
 use parapull_engine::Strategy;
@@ -97,6 +99,7 @@ fn busy_cores_share_the_work_of_all_layers() {
     let mut scenario = scenario(layers);
     scenario.host.cores = 4;
     scenario.limits.unpacks = Setting::Is(8);
+    scenario.limits.unpacks_per_image = Setting::Is(8);
     scenario.host.inflate_bytes_per_second = GB;
     assert_close(&predict(&scenario).unwrap(), 2.0, Bound::Cpu);
 }

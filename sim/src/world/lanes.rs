@@ -151,7 +151,8 @@ impl World<'_> {
         let done = lane.released == planned.compressed_bytes;
         if let Some(offset) = corrupt {
             let parts = [u64::from(lane.blob.0), offset, 0];
-            let shows = draw::keyed(self.scenario.seed, Purpose::CorruptShows, parts) % 2 == 0;
+            let draw = draw::keyed(self.scenario.seed, Purpose::CorruptShows, parts);
+            let shows = draw.is_multiple_of(2);
             if done || shows && lane.released > offset {
                 return self.fail_lane(op, LaneError::Corrupt);
             }

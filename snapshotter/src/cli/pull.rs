@@ -59,6 +59,9 @@ pub(crate) struct PullCommand {
     /// PEM file of certificates to trust beside the system's.
     #[arg(long, value_name = "F")]
     ca: Option<PathBuf>,
+    /// Directory like containerd's certs.d, with a hosts.toml for each registry.
+    #[arg(long, value_name = "DIR")]
+    hosts_dir: Option<PathBuf>,
     /// User name for the registry.
     #[arg(long, requires = "password_stdin")]
     username: Option<String>,
@@ -218,6 +221,9 @@ impl PullCommand {
         let mut overrides = self.set.clone();
         if let Some(strategy) = self.strategy {
             overrides.push(format!("strategy={strategy}"));
+        }
+        if let Some(directory) = &self.hosts_dir {
+            overrides.push(format!("registry_config_path={}", directory.display()));
         }
         // Nobody comes back for what a finished command has staged.
         overrides.push("staging_ttl=0s".into());

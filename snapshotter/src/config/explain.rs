@@ -158,10 +158,13 @@ impl Arithmetic {
                 ),
                 (2 * u64::from(self.cores)).max(raw.unpacks_max.into()),
             ),
-            "threads_per_lane_max" => (
-                "one inflates, one hashes and writes".to_owned(),
-                THREADS_PER_LANE,
-            ),
+            "threads_per_lane_max" => match strategy {
+                Strategy::Sequential | Strategy::Multipart => {
+                    ("all in one, as containerd does".to_owned(), 1)
+                }
+                Strategy::StoreThenUnpack => ("one inflates, one hashes, one writes".to_owned(), 3),
+                Strategy::Streamed => ("one inflates, one hashes and writes".to_owned(), 2),
+            },
             _ => return None,
         })
     }
@@ -281,7 +284,6 @@ fn size(bytes: u64) -> String {
 const CHUNK_BYTES: u64 = 8 << 20;
 const WINDOW_BYTES: u64 = 512 << 20;
 const LAYER_WINDOW_BYTES: u64 = 128 << 20;
-const THREADS_PER_LANE: u64 = 2;
 /// What is larger means no bound at all.
 const SHOWN_BYTES_MAX: u64 = 1 << 60;
 

@@ -34,11 +34,30 @@ impl PullError {
     /// The pull was given up, by its caller or because the process ends.
     pub fn cancelled() -> Self {
         Self {
-            kind: "cancelled",
+            kind: CANCELLED,
             layer: None,
             host: None,
             message: "cancelled".into(),
         }
+    }
+
+    /// Somebody else committed a layer below, so this pull will never get to the one asked for.
+    pub(super) fn overtaken() -> Self {
+        Self {
+            kind: OVERTAKEN,
+            message: "a layer below was committed by another pull".into(),
+            ..Self::cancelled()
+        }
+    }
+
+    /// Whether a new pull, begun at the layer asked for, would serve the caller.
+    pub fn is_overtaken(&self) -> bool {
+        self.kind == OVERTAKEN
+    }
+
+    /// Whether the pull was given up rather than failed.
+    pub fn is_cancelled(&self) -> bool {
+        self.kind == CANCELLED
     }
 
     /// Joins what the engine decided with the cause that was noted for the layer.
@@ -176,6 +195,12 @@ const fn kind_of(error: LayerError) -> &'static str {
         LayerError::Cancelled => "cancelled",
     }
 }
+
+/// The kind of a pull that was given up.
+pub(super) const CANCELLED: &str = "cancelled";
+
+/// The kind of a pull that cannot get to a layer; it never leaves the daemon.
+const OVERTAKEN: &str = "overtaken";
 
 const STALLED: &str =
     "no progress: less than 10 KiB/s for as long as stall_timeout allows, on every attempt";

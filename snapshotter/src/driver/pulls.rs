@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parapull_engine::{BlobId, Event, ImageId, LayerError, LayerId, Place};
 use tokio::sync::oneshot;
 
-use super::failure::{Cause, PullError};
+use super::failure::{CANCELLED, Cause, PullError};
 use super::request::{LayerReport, PullReport, PullRequest};
 use crate::digest::Digest;
 use crate::image::Reference;
@@ -50,6 +50,24 @@ struct LayerClock {
     uncompressed_bytes: u64,
     entries: u64,
     bytes_written: u64,
+}
+
+impl<P> PullState<P> {
+    /// What a caller of a layer can be told at once, if anything.
+    fn answer(&self, index: usize, in_chain: bool) -> Option<Result<(), PullError>> {
+        if let Some(error) = &self.error {
+            return Some(Err(error.clone()));
+        }
+        let Some(layer) = self.layers.get(index) else {
+            return Some(Err(PullError::cancelled()));
+        };
+        if layer.linked {
+            return Some(Ok(()));
+        }
+        let left_behind = |layer: &PulledLayer<P>| !layer.linked && layer.waiting.is_empty();
+        let overtaken = in_chain && self.layers[..index].iter().any(left_behind);
+        overtaken.then(|| Err(PullError::overtaken()))
+    }
 }
 
 impl<P: Clone> Pulls<P> {
@@ -96,33 +114,43 @@ impl<P: Clone> Pulls<P> {
         self.pulls.insert(image, state);
     }
 
-    /// Adds a caller that waits for a layer; false when the answer was given at once.
+    /// Adds a caller that waits for a layer; false when the answer was given at once, or the caller has gone.
+    ///
+    /// A caller `in_chain` says that every layer below is committed. If one of them is not linked by this pull, somebody
+    /// else committed it, nobody will wait for it here, and this pull would never get to the caller's layer.
     pub(super) fn wait(
         &mut self,
         at: Place,
         place: P,
+        in_chain: bool,
         ready: oneshot::Sender<Result<(), PullError>>,
     ) -> bool {
-        let layer = self
-            .pulls
-            .get_mut(&at.image)
-            .filter(|pull| pull.error.is_none())
-            .and_then(|pull| pull.layers.get_mut(at.index as usize));
-        match layer {
-            None => {
-                let _ = ready.send(Err(PullError::cancelled()));
-                false
-            }
-            Some(layer) if layer.linked => {
-                let _ = ready.send(Ok(()));
-                false
-            }
-            Some(layer) => {
+        let answer = match self.pulls.get(&at.image) {
+            None => Some(Err(PullError::cancelled())),
+            Some(pull) => pull.answer(at.index as usize, in_chain),
+        };
+        if let Some(answer) = answer {
+            let _ = ready.send(answer);
+            return false;
+        }
+        match self.layer_mut(at) {
+            Some(layer) if !ready.is_closed() => {
                 layer.place = Some(place);
                 layer.waiting.push(ready);
                 true
             }
+            _ => false,
         }
+    }
+
+    /// Forgets callers of a layer that have gone; how many there were.
+    pub(super) fn leave(&mut self, at: Place) -> usize {
+        let Some(layer) = self.layer_mut(at) else {
+            return 0;
+        };
+        let before = layer.waiting.len();
+        layer.waiting.retain(|caller| !caller.is_closed());
+        before - layer.waiting.len()
     }
 
     /// What is known of the place a layer is to be linked in.
@@ -192,13 +220,14 @@ impl<P: Clone> Pulls<P> {
         let Some(layer) = pull.layers.get_mut(place.index as usize) else {
             return;
         };
-        let error = error(first + place.index, layer.digest);
+        let mut error = error(first + place.index, layer.digest);
+        // Its consequences for other layers are told with the cause.
+        match &pull.error {
+            Some(cause) if error.kind == CANCELLED => error = cause.clone(),
+            _ => pull.error = Some(error.clone()),
+        }
         for caller in layer.waiting.drain(..) {
             let _ = caller.send(Err(error.clone()));
-        }
-        let is_cause = error.kind != "cancelled";
-        if is_cause || pull.error.is_none() {
-            pull.error = Some(error);
         }
     }
 

@@ -54,7 +54,8 @@ pub(super) struct Run<P: Placement> {
 }
 
 struct FetchControl {
-    layer: LayerId,
+    /// The layer its figures are reported for.
+    layer: Option<LayerId>,
     granted: watch::Sender<u64>,
     cancel: Option<oneshot::Sender<()>>,
 }
@@ -110,8 +111,8 @@ impl<P: Placement> Run<P> {
             let deadline = self.wake.map(|wake| self.clock.deadline(wake.at));
             tokio::select! {
                 Some(fact) = self.reports.recv() => self.on_fact(fact),
-                Some((image, index)) = self.leavers.recv() => self.feed(Input::LayerLeft { image, index }),
-                command = self.commands.recv() => match command {
+                Some((image, index)) = self.leavers.recv() => self.leave(Place { image, index }),
+                command = self.commands.recv(), if !self.stopping => match command {
                     Some(command) => self.on_command(command),
                     None => self.stop(),
                 },
@@ -134,9 +135,13 @@ impl<P: Placement> Run<P> {
                 image,
                 index,
                 place,
+                in_chain,
                 ready,
             } => {
-                if self.pulls.wait(Place { image, index }, place, ready) {
+                if self
+                    .pulls
+                    .wait(Place { image, index }, place, in_chain, ready)
+                {
                     self.feed(Input::LayerAwaited { image, index });
                 }
             }
@@ -148,6 +153,13 @@ impl<P: Placement> Run<P> {
                 });
             }
             Command::Shutdown => self.stop(),
+        }
+    }
+
+    fn leave(&mut self, at: Place) {
+        for _ in 0..self.pulls.leave(at) {
+            let Place { image, index } = at;
+            self.feed(Input::LayerLeft { image, index });
         }
     }
 
@@ -210,9 +222,9 @@ impl<P: Placement> Run<P> {
     fn note(&mut self, fact: &Fact) {
         let op = match &fact.input {
             Input::RangeFetched { op } | Input::RangeFailed { op, .. } => {
-                if let Some(fetch) = self.fetches.remove(op) {
-                    self.pulls.fetch_ended(fetch.layer);
-                    self.note_cause(fetch.layer, fact);
+                if let Some(layer) = self.fetches.remove(op).and_then(|fetch| fetch.layer) {
+                    self.pulls.fetch_ended(layer);
+                    self.note_cause(layer, fact);
                 }
                 return;
             }
@@ -248,8 +260,12 @@ impl<P: Placement> Run<P> {
                 return;
             }
             Input::LinkFailed { op, .. } => {
-                if let Some((layer, _)) = self.links.remove(op) {
-                    self.note_cause(layer, fact);
+                if let Some(tree) = self.links.remove(op) {
+                    self.note_cause(tree.0, fact);
+                    // What a clone that failed left of its tree.
+                    if !self.staged.contains_key(&tree) {
+                        self.discard(tree);
+                    }
                 }
                 return;
             }
@@ -343,6 +359,7 @@ impl<P: Placement> Run<P> {
                 let tree = (layer, owner(tree));
                 self.staged.remove(&tree);
                 self.discard(tree);
+                self.names.forget_layer(layer);
                 self.answer(Input::Dropped { op });
             }
             Action::DropBytes { op, blob, range } => {
@@ -367,12 +384,13 @@ impl<P: Placement> Run<P> {
         else {
             return;
         };
-        let (Some(origin), Some(layer)) =
-            (self.names.blob(blob).cloned(), self.pulls.layer_of(blob))
-        else {
+        let Some(origin) = self.names.blob(blob).cloned() else {
             return self.fail_fetch(op);
         };
-        self.pulls.fetch_began(layer, origin.host(source));
+        let layer = self.pulls.layer_of(blob);
+        if let Some(layer) = layer {
+            self.pulls.fetch_began(layer, origin.host(source));
+        }
         let bytes = self.blobs.bytes(blob, origin.descriptor.size, to);
         let (granted, grants) = watch::channel(credit);
         let (cancel, cancelled) = oneshot::channel();
@@ -414,11 +432,11 @@ impl<P: Placement> Run<P> {
         threads: u32,
         over: Option<Place>,
     ) {
-        let Some(name) = self.names.layer_name(layer).cloned() else {
+        let Some((spec, name)) = self.names.spec(layer, blob) else {
             return self.answer(Input::OpCancelled { op, received: 0 });
         };
         let steering = Steering::new(threads);
-        let input = self.blobs.input(blob, name.spec.size, self.destination);
+        let input = self.blobs.input(blob, spec.size, self.destination);
         let control = LaneControl {
             layer,
             blob,
@@ -426,7 +444,7 @@ impl<P: Placement> Run<P> {
         };
         self.lanes.insert(op, control);
         self.pulls.unpack_began(layer);
-        let staging_name = format!("{}-{}", name.spec.digest.short(), op);
+        let staging_name = format!("{}-{}", spec.digest.short(), op);
         let directory = match self.placement.stage(&staging_name) {
             Ok(directory) => directory,
             Err(error) => return self.fail_lane(op, error.to_string()),
@@ -451,7 +469,7 @@ impl<P: Placement> Run<P> {
             bounds: self.bounds.clone(),
             steering,
             report_bytes: self.report_bytes,
-            name,
+            spec,
         };
         let facts = self.facts.clone();
         let thread = std::thread::Builder::new().name(format!("lane-{op}"));
@@ -483,7 +501,7 @@ impl<P: Placement> Run<P> {
         };
         let (placement, facts) = (Arc::clone(&self.placement), self.facts.clone());
         tokio::task::spawn_blocking(move || {
-            let fact = match placement.link(&place, &staged) {
+            let fact = match guarded(|| placement.link(&place, &staged)) {
                 Ok(()) => Input::Linked { op }.into(),
                 Err(error) => link_failed(op, &error),
             };
@@ -514,13 +532,18 @@ impl<P: Placement> Run<P> {
         self.directories.insert(tree, directory.clone());
         let facts = self.facts.clone();
         tokio::task::spawn_blocking(move || {
-            let fact = match original.copy_to(&directory) {
+            let copy = || {
+                original
+                    .copy_to(&directory)
+                    .map_err(|error| PlacementError::Disk(error.to_string()))
+            };
+            let fact = match guarded(copy) {
                 Ok(staged) => Fact {
                     input: Input::Cloned { op },
                     cause: None,
                     staged: Some(staged),
                 },
-                Err(error) => link_failed(op, &PlacementError::Disk(error.to_string())),
+                Err(error) => link_failed(op, &error),
             };
             facts.tell_blocking(fact);
         });
@@ -559,6 +582,15 @@ impl<P: Placement> Run<P> {
         let facts = self.facts.clone();
         tokio::spawn(async move { facts.tell(fact).await });
     }
+}
+
+/// Turns a panic into an error, because every op must end.
+fn guarded<T>(work: impl FnOnce() -> Result<T, PlacementError>) -> Result<T, PlacementError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(PlacementError::Disk(
+            "a defect of this program: it panicked".into(),
+        ))
+    })
 }
 
 const fn owner(tree: Tree) -> Option<Place> {

@@ -3,8 +3,6 @@
 //! `deny.toml` holds the same lists for cargo-deny; a test keeps them alike. Licence texts inside the crates are not
 //! read: what counts is the expression their authors publish.
 
-use std::collections::BTreeSet;
-
 use super::Violation;
 use crate::workspace::Workspace;
 
@@ -22,7 +20,7 @@ pub(super) fn broken(workspace: &Workspace) -> anyhow::Result<Vec<Violation>> {
             is_from_a_registry: package
                 .source
                 .as_ref()
-                .is_none_or(|source| source.is_crates_io()),
+                .is_none_or(cargo_metadata::Source::is_crates_io),
         });
     Ok(packages.flat_map(|package| in_package(&package)).collect())
 }
@@ -170,6 +168,8 @@ const BANNED: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

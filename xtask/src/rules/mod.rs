@@ -5,6 +5,7 @@
 
 mod boundaries;
 mod dependencies;
+mod deployment;
 mod determinism;
 mod layout;
 mod length;
@@ -83,6 +84,10 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "lint settings of the crates",
         broken: lint_settings::broken,
+    },
+    Rule {
+        name: "files for deployment",
+        broken: deployment::broken,
     },
     Rule {
         name: "licences and banned crates",
