@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fake_registry::{CraftedImage, FakeRegistry, Journal, Running, craft};
+use fake_registry::{CraftedImage, FakeRegistry, FakeRegistryBuilder, Journal, Running, craft};
 use hyper_util::rt::TokioIo;
 use parapull_bench::cri::CriError;
 use parapull_bench::layout::Layout;
@@ -77,21 +77,27 @@ impl Registry {
             .enable_all()
             .build()
             .unwrap();
-        let running = runtime.block_on(async {
-            let mut builder = FakeRegistry::builder()
-                .profile(profile)
-                .faults(Faults { faults });
-            for (name, image) in images {
-                builder = builder.image(name, image.layout.clone());
-            }
-            builder.build().unwrap().start().await.unwrap()
-        });
+        let served = builder(images).profile(profile).faults(Faults { faults });
+        let running = runtime.block_on(async { served.build().unwrap().start().await.unwrap() });
         Self {
             host: running.authority(),
             journal: running.journal.clone(),
             running: Some(running),
             runtime,
         }
+    }
+
+    /// The same images at the same address without faults and limits, with a new journal.
+    pub(crate) fn heal(&mut self, images: &[(&str, &CraftedImage)]) {
+        let (old, served) = (self.running.take().unwrap(), builder(images));
+        let address = old.address;
+        let running = self.runtime.block_on(async {
+            old.stop().await;
+            let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+            served.build().unwrap().serve(listener).await.unwrap()
+        });
+        self.journal = running.journal.clone();
+        self.running = Some(running);
     }
 
     pub(crate) fn healthy(images: &[(&str, &CraftedImage)]) -> Self {
@@ -119,6 +125,14 @@ impl Registry {
     pub(crate) fn layer_bytes_total(&self, image: &CraftedImage) -> u64 {
         self.layer_bytes(&[image]).values().sum()
     }
+}
+
+fn builder(images: &[(&str, &CraftedImage)]) -> FakeRegistryBuilder {
+    images
+        .iter()
+        .fold(FakeRegistry::builder(), |builder, (name, image)| {
+            builder.image(name, image.layout.clone())
+        })
 }
 
 impl Drop for Registry {
