@@ -7,11 +7,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use fake_registry::{CraftedImage, HELLO_OUTPUT};
 use parapull_bench::processes::Programs;
 use parapull_scenario::registry::{FaultKind, FaultTarget, FaultTimes};
 use parapull_scenario::{ImageSpec, RegistryProfile};
+use rustix::process::{Pid, Signal, kill_process};
 use support::node::{
     Node, Registry, chain_ids, crafted, crafted_of, fault, layer_sizes, programs, wait_until,
 };
@@ -286,6 +288,67 @@ fn a_full_disk_is_told_and_the_next_pull_succeeds() {
         node.tree(&image).sha256(),
         tree_sha256_alone(&programs, &image)
     );
+}
+
+/// A crash in mid-pull: the caller is told, and after the restart the image is pulled whole with nothing left over.
+#[test]
+fn a_daemon_that_is_killed_in_mid_pull_begins_anew() {
+    let Some(programs) = programs("a_daemon_that_is_killed_in_mid_pull_begins_anew") else {
+        return;
+    };
+    let image = crafted(&ImageSpec::preset("ml-like:30MB").unwrap());
+    let images = [("app:1", &image)];
+    let mut registry = Registry::serve(&images, throttled(3_000_000), Vec::new());
+    let mut node = Node::start(&programs, &registry.host, &[]);
+    let (runtime, reference) = (runtime(), registry.reference("app:1"));
+    for bytes in [300_000, 5_000_000] {
+        let sent = registry.layer_bytes_total(&image);
+        let pull = node.begin_pull(&runtime, &reference);
+        wait_until("bytes under way", || {
+            registry.layer_bytes_total(&image) > sent + bytes
+        });
+        node.crash_snapshotter();
+        let told = runtime.block_on(pull).unwrap();
+        assert!(told.is_err(), "the caller was told nothing");
+        node.wait_idle();
+    }
+    registry.heal(&images);
+    node.pull_well(&reference);
+    assert_eq!(
+        node.tree(&image).sha256(),
+        tree_sha256_alone(&programs, &image)
+    );
+    node.wait_idle();
+    let ctr = node.containerd.ctr();
+    let output = ctr.run_container(&reference, "parapull", "hello", &[]);
+    assert_eq!(output.unwrap(), HELLO_OUTPUT);
+}
+
+#[test]
+fn a_daemon_that_is_asked_to_stop_in_mid_pull_stops_soon() {
+    let Some(programs) = programs("a_daemon_that_is_asked_to_stop_in_mid_pull_stops_soon") else {
+        return;
+    };
+    let image = crafted(&ImageSpec::preset("ml-like:30MB").unwrap());
+    let registry = Registry::serve(&[("app:1", &image)], throttled(1_000_000), Vec::new());
+    let mut node = Node::start(&programs, &registry.host, &[]);
+    let (runtime, reference) = (runtime(), registry.reference("app:1"));
+    let pull = node.begin_pull(&runtime, &reference);
+    wait_until("bytes under way", || {
+        registry.layer_bytes_total(&image) > 300_000
+    });
+    let started = Instant::now();
+    let id = Pid::from_raw(node.snapshotter.id().cast_signed()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    wait_until("the daemon's end", || !node.snapshotter.is_running());
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
+    let error = runtime.block_on(pull).unwrap().unwrap_err();
+    assert!(!error.message().is_empty());
+    assert!(node.staged().is_empty(), "{:?}", node.staged());
 }
 
 #[test]

@@ -166,6 +166,7 @@ pub(crate) struct Node {
     // Declared in the order of their ends: containerd stops while its snapshotter still answers.
     pub(crate) containerd: Containerd,
     pub(crate) snapshotter: Snapshotter,
+    options: SnapshotterOptions,
     programs: Programs,
     pub(crate) folder: PathBuf,
     pub(crate) workspace: Workspace,
@@ -209,10 +210,22 @@ impl Node {
         Self {
             containerd,
             snapshotter,
+            options,
             programs: programs.clone(),
             folder,
             workspace,
         }
+    }
+
+    /// Kills the snapshotter as a crash would, starts it again on the same root, and waits until containerd, which backs
+    /// off, has found it.
+    pub(crate) fn crash_snapshotter(&mut self) {
+        self.snapshotter.kill();
+        self.snapshotter = Snapshotter::start(&self.programs, &self.folder, &self.options).unwrap();
+        let ctr = self.containerd.ctr();
+        wait_until("containerd's connection", || {
+            ctr.snapshots("parapull").is_ok()
+        });
     }
 
     /// Pulls by CRI and waits.
@@ -279,18 +292,19 @@ impl Node {
         ImageTree::read(&folders, &layout.contents().unwrap(), &point).unwrap()
     }
 
-    /// What runs according to the daemon.
+    /// What runs according to the daemon. Its status socket opens a moment after the one that containerd uses.
     pub(crate) fn status(&self) -> serde_json::Value {
-        let output = Command::new(self.programs.snapshotter().unwrap())
-            .args(["status", "--json", "--address"])
-            .arg(format!(
-                "unix://{}",
-                self.snapshotter.proxy().socket.display()
-            ))
-            .output()
-            .unwrap();
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+        let mut status = serde_json::Value::Null;
+        let address = format!("unix://{}", self.snapshotter.proxy().socket.display());
+        wait_until("the daemon's status", || {
+            let output = Command::new(self.programs.snapshotter().unwrap())
+                .args(["status", "--json", "--address", &address])
+                .output()
+                .unwrap();
+            status = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            !status.is_null()
+        });
+        status
     }
 
     /// Waits until no pull is under way and nothing of any is left: neither window, fetch, lane nor staged tree.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fake_registry::{OciLayout, craft};
 use flate2::Compression;
@@ -13,6 +13,9 @@ use parapull_snapshotter::digest::Digest;
 use serde_json::json;
 
 use super::archive::{Member, archive};
+
+/// A path inside a layer.
+pub type Path = Vec<u8>;
 
 /// An image in OCI layout.
 #[derive(Clone)]
@@ -51,7 +54,7 @@ impl TestImage {
     }
 
     fn crafted(spec: &ImageSpec) -> Self {
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images");
+        let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("images");
         let crafted = craft(spec, &cache).unwrap();
         Self {
             layers: crafted
@@ -151,7 +154,7 @@ impl TestImage {
     }
 
     /// The directories that a layer's archive names itself, and the regular files, without their `./` and last slash.
-    pub fn entries(&self, index: usize) -> (BTreeSet<Vec<u8>>, Vec<(Vec<u8>, Digest)>) {
+    pub fn entries(&self, index: usize) -> (BTreeSet<Path>, Vec<(Path, Digest)>) {
         let blob = self.layout.blob_path(&self.layers[index].digest).unwrap();
         let bytes = std::fs::read(blob).unwrap();
         let mut tar = Vec::new();
@@ -181,7 +184,7 @@ impl TestImage {
     }
 }
 
-fn clean(path: &[u8]) -> Vec<u8> {
+fn clean(path: &[u8]) -> Path {
     let parts = path.split(|byte| *byte == b'/');
     let parts: Vec<&[u8]> = parts
         .filter(|part| !part.is_empty() && *part != b".")
