@@ -105,9 +105,7 @@ fn pull_together(test: &str, sizes: [(u32, u32); 3]) {
         );
     }
     node.wait_idle();
-    let ctr = node.containerd.ctr();
-    let output = ctr.run_container(&registry.reference("three:1"), "parapull", "hello", &[]);
-    assert_eq!(output.unwrap(), HELLO_OUTPUT);
+    assert_eq!(node.run_hello(&registry.reference("three:1")), HELLO_OUTPUT);
 }
 
 #[test]
@@ -236,9 +234,7 @@ fn assert_failure_is_told_and_mended(test: &str, kind: FaultKind, words: &str) {
         node.tree(&image).sha256(),
         tree_sha256_alone(&programs, &image)
     );
-    let ctr = node.containerd.ctr();
-    let output = ctr.run_container(&reference, "parapull", "hello", &[]);
-    assert_eq!(output.unwrap(), HELLO_OUTPUT);
+    assert_eq!(node.run_hello(&reference), HELLO_OUTPUT);
 }
 
 #[test]
@@ -319,9 +315,7 @@ fn a_daemon_that_is_killed_in_mid_pull_begins_anew() {
         tree_sha256_alone(&programs, &image)
     );
     node.wait_idle();
-    let ctr = node.containerd.ctr();
-    let output = ctr.run_container(&reference, "parapull", "hello", &[]);
-    assert_eq!(output.unwrap(), HELLO_OUTPUT);
+    assert_eq!(node.run_hello(&reference), HELLO_OUTPUT);
 }
 
 #[test]
@@ -359,17 +353,13 @@ fn without_labels_it_is_plain_overlayfs() {
     let image = family("plain", 400_000, 500_000);
     let registry = Registry::healthy(&[("app:1", &image)]);
     let node = Node::start(&programs, &registry.host, &[]);
-    let (ctr, reference) = (node.containerd.ctr(), registry.reference("app:1"));
-    ctr.pull(&reference, "parapull").unwrap();
+    let reference = registry.reference("app:1");
+    node.containerd.ctr().pull(&reference, "parapull").unwrap();
     assert_eq!(
         node.tree(&image).sha256(),
         tree_sha256_alone(&programs, &image)
     );
-    assert_eq!(
-        ctr.run_container(&reference, "parapull", "hello", &[])
-            .unwrap(),
-        HELLO_OUTPUT
-    );
+    assert_eq!(node.run_hello(&reference), HELLO_OUTPUT);
     // Each blob came once, through containerd's content store.
     assert_eq!(registry.layer_bytes(&[&image]), layer_sizes(&[&image]));
 }

@@ -11,7 +11,7 @@ use fake_registry::HELLO_OUTPUT;
 use parapull_bench::processes::Programs;
 use parapull_bench::pulls::{RegistryKind, Stage, StageOptions, Subject};
 use parapull_scenario::ImageSpec;
-use support::node::{crafted, has_program, programs};
+use support::node::{crafted, has_program, programs, run_hello};
 
 #[test]
 fn a_tiny_image_is_the_same_by_both() {
@@ -92,5 +92,9 @@ fn compare_from(preset: &str, registry: RegistryKind, programs: &Programs) {
         entries > image.layers.len(),
         "{case}: {entries} entries were compared"
     );
-    assert_eq!(ours.run_container().unwrap(), HELLO_OUTPUT, "{case}");
+    assert_eq!(
+        run_hello(ours.containerd(), stage.reference()),
+        HELLO_OUTPUT,
+        "{case}"
+    );
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use fake_registry::{CraftedImage, FakeRegistry, FakeRegistryBuilder, Journal, Running, craft};
@@ -224,8 +225,10 @@ impl Node {
         self.snapshotter = Snapshotter::start(&self.programs, &self.folder, &self.options).unwrap();
         let ctr = self.containerd.ctr();
         wait_until("containerd's connection", || {
-            ctr.snapshots("parapull").is_ok()
+            let probe = ["snapshots", "--snapshotter", "parapull", "prepare", "probe"];
+            ctr.run(probe).is_ok()
         });
+        ctr.remove_snapshot("parapull", "probe").unwrap();
     }
 
     /// Pulls by CRI and waits.
@@ -276,6 +279,12 @@ impl Node {
                 .await
                 .map(drop)
         })
+    }
+
+    /// Runs the image's own command and returns what it wrote.
+    #[track_caller]
+    pub(crate) fn run_hello(&self, reference: &str) -> String {
+        run_hello(&self.containerd, reference)
     }
 
     /// The trees of a pulled image.
@@ -333,6 +342,18 @@ impl Node {
         let rows = self.containerd.ctr().snapshots("parapull").unwrap();
         rows.into_iter().map(|row| row.key).collect()
     }
+}
+
+/// Runs an image's own command on parapull. Containers of all containerds on a machine share one folder of runc's, so each
+/// has a name that no other test gives.
+#[track_caller]
+pub(crate) fn run_hello(containerd: &Containerd, reference: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("hello-{}-{count}", std::process::id());
+    let ctr = containerd.ctr();
+    ctr.run_container(reference, "parapull", &name, &[])
+        .unwrap()
 }
 
 fn list(directory: &Path) -> Vec<PathBuf> {
