@@ -5,6 +5,7 @@ use std::io;
 use crate::cri::CriError;
 use crate::layout::LayoutError;
 use crate::processes::ProcessError;
+use crate::timeline::TimelineError;
 use crate::tree::TreeError;
 
 /// Why a pull could not be made or judged; reads after "failed to …".
@@ -37,6 +38,12 @@ pub enum PullError {
         /// What it wrote, cut.
         text: String,
     },
+    /// The recorded pull cannot be read.
+    #[error(transparent)]
+    Timeline(#[from] TimelineError),
+    /// The registry's profile cannot be read.
+    #[error(transparent)]
+    Profile(#[from] parapull_sim::preset::PresetFileError),
     /// Bytes written could not be counted.
     #[error("count the bytes written: {0}")]
     Written(#[source] io::Error),

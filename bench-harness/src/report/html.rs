@@ -26,6 +26,7 @@ fn section(page: &mut String, result: &ComparisonResult) -> Result<(), PlotError
         "runs",
         "median s",
         "min–max s",
+        "simulated s",
         "times as fast",
         "× limit",
         "written",
@@ -55,6 +56,8 @@ fn section(page: &mut String, result: &ComparisonResult) -> Result<(), PlotError
                 seconds_text(line.seconds.min),
                 seconds_text(line.seconds.max)
             ),
+            line.simulated_seconds
+                .map_or_else(|| "–".to_owned(), seconds_text),
             ratio(line.ratio_to_baseline),
             ratio(line.ratio_to_limit),
             largest(runs.iter().filter_map(|run| run.bytes_written).max()),
