@@ -19,9 +19,10 @@ use crate::processes::Decompressor;
 use crate::pulls::Subject;
 
 /// One image on one machine, ready to be simulated in every way it is pulled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     layers: Vec<PlannedLayer>,
+    limits: Limits,
     host: Host,
     registry: RegistryProfile,
 }
@@ -64,6 +65,7 @@ impl Model {
         let host = host(&layers, limits, &registry);
         Self {
             layers,
+            limits: limits.clone(),
             host,
             registry,
         }
@@ -110,7 +112,14 @@ impl Model {
             Subject::Parapull => Strategy::Streamed,
         };
         let host = match subject {
-            Subject::Containerd(_) => with_decompressor(&self.host, subject.decompressor()),
+            Subject::Containerd(_) => Host {
+                inflate_bytes_per_second: decoder_rate(
+                    subject.decompressor(),
+                    &self.limits,
+                    self.host.inflate_bytes_per_second,
+                ),
+                ..self.host.clone()
+            },
             Subject::Strategy(_) | Subject::Parapull => self.host.clone(),
         };
         let image = ImageSource::Layers(self.layers.clone());
@@ -191,21 +200,30 @@ fn host(layers: &[PlannedLayer], limits: &Limits, registry: &RegistryProfile) ->
     }
 }
 
-/// The host with containerd's decoder: as much slower than ours as where both were measured.
-fn with_decompressor(host: &Host, decompressor: Decompressor) -> Host {
-    let decoder = match decompressor {
+/// What containerd's decoder makes of these layers, in uncompressed bytes per second.
+///
+/// As measured where it is a program of its own. Otherwise as much slower than the nearest measured one as where both
+/// were measured: Go's decoder is of zlib's kind, as unpigz is, and as far behind on data that hardly compresses.
+fn decoder_rate(decompressor: Decompressor, limits: &Limits, ours: u64) -> u64 {
+    let programs = &limits.program_inflate_bytes_per_second;
+    let measured = |program: Decompressor| programs.get(program.name()).copied();
+    if let Some(rate) = measured(decompressor) {
+        return whole(rate, ours);
+    }
+    let (near, rate) = match measured(Decompressor::Unpigz) {
+        Some(rate) => (Decoder::Unpigz, whole(rate, ours)),
+        None => (Decoder::ZlibRs, ours),
+    };
+    let published = |decoder: Decoder| u128::from(decoder.inflate_bytes_per_second());
+    let scaled = u128::from(rate) * published(decoder(decompressor)) / published(near);
+    u64::try_from(scaled).unwrap_or(u64::MAX).max(1)
+}
+
+const fn decoder(decompressor: Decompressor) -> Decoder {
+    match decompressor {
         Decompressor::Go => Decoder::Go,
         Decompressor::Unpigz => Decoder::Unpigz,
         Decompressor::Igzip => Decoder::Igzip,
-    };
-    let (theirs, ours) = (
-        u128::from(decoder.inflate_bytes_per_second()),
-        u128::from(Decoder::ZlibRs.inflate_bytes_per_second()),
-    );
-    let rate = u128::from(host.inflate_bytes_per_second) * theirs / ours;
-    Host {
-        inflate_bytes_per_second: u64::try_from(rate).unwrap_or(u64::MAX).max(1),
-        ..host.clone()
     }
 }
 
@@ -281,6 +299,18 @@ mod tests {
         assert!(seconds("containerd:unpigz") < seconds("containerd:go"));
         assert!(seconds("sequential") < seconds("containerd:unpigz"));
         assert!(seconds("streamed") <= seconds("parapull"));
+    }
+
+    #[test]
+    fn a_peers_decoder_is_the_measured_one_or_scaled_from_the_nearest() {
+        let mut limits = Limits::default();
+        let rate = |limits: &Limits, decompressor| decoder_rate(decompressor, limits, 740_000_000);
+        assert_eq!(rate(&limits, Decompressor::Go), 164_000_000);
+        assert_eq!(rate(&limits, Decompressor::Igzip), 625_000_000);
+        let programs = &mut limits.program_inflate_bytes_per_second;
+        programs.insert("unpigz".into(), 143e6);
+        assert_eq!(rate(&limits, Decompressor::Unpigz), 143_000_000);
+        assert_eq!(rate(&limits, Decompressor::Go), 82_000_000);
     }
 
     #[test]

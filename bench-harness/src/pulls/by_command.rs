@@ -48,6 +48,16 @@ impl Stage {
             })?;
         let layers = layers_from_pull(&target)?;
         let tree = ImageTree::read(&layers, &self.contents, &folder.join("merged"))?;
+        if let Some(told) = result
+            .tree_sha256
+            .as_ref()
+            .filter(|told| **told != tree.sha256())
+        {
+            return Err(PullError::TreeDigest {
+                told: told.clone(),
+                found: tree.sha256(),
+            });
+        }
         let run = Run {
             strategy: Some(strategy.name().into()),
             version: version
@@ -87,6 +97,7 @@ struct PullResult {
     bytes_written: u64,
     #[serde(default)]
     peak_rss_bytes: u64,
+    tree_sha256: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -38,6 +38,16 @@ pub enum PullError {
         /// What it wrote, cut.
         text: String,
     },
+    /// The pull command made another tree than it says.
+    #[error(
+        "believe the result of `pull --json`: it says tree_sha256 {told}, its folders have {found}"
+    )]
+    TreeDigest {
+        /// What it printed.
+        told: String,
+        /// What was read from the folders and their mount.
+        found: String,
+    },
     /// The recorded pull cannot be read.
     #[error(transparent)]
     Timeline(#[from] TimelineError),

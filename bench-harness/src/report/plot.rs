@@ -182,10 +182,13 @@ fn bar(area: &Area<'_>, scale: &Scale, line: &NamedSummary, row: i32, samples: &
     let faster = line
         .ratio_to_baseline
         .filter(|ratio| (ratio - 1.0).abs() > 0.005);
-    let label = faster.map_or_else(
-        || format!("{} s", seconds_text(line.seconds.p50)),
-        |ratio| format!("{} s · {ratio:.1}×", seconds_text(line.seconds.p50)),
-    );
+    let mut label = format!("{} s", seconds_text(line.seconds.p50));
+    if let Some(ratio) = faster {
+        label.push_str(&format!(" · {ratio:.1}×"));
+    }
+    if let Some(simulated) = line.simulated_seconds {
+        label.push_str(&format!(" · simulated {} s", seconds_text(simulated)));
+    }
     let reached = samples.iter().copied().chain(line.simulated_seconds);
     let end = reached.fold(line.seconds.p50, f64::max);
     let start = scale.x(end) + 12;
@@ -273,7 +276,7 @@ const LEFT_MARGIN: i32 = 24;
 /// Room for the longest configuration name at 15 pixels.
 const BARS_LEFT: i32 = 190;
 /// Room for the label behind the longest bar.
-const BARS_RIGHT: i32 = 130;
+const BARS_RIGHT: i32 = 240;
 /// Title, subtitle and the limit's label.
 const TOP: i32 = 148;
 const ROW: i32 = 58;

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::digest::image_sha256;
+use parapull_snapshotter::tree::image_sha256;
+
 use super::{Difference, Kind, MergedView, Tree, TreeError, diff, scan};
 use crate::layout::LayerContents;
 

@@ -1,5 +1,6 @@
 //! What `pull` tells: a line that moves while it works, and the figures when it is done.
 
+use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -95,7 +96,7 @@ impl PullFigures {
     pub(super) fn print(&self, json: bool) {
         if json {
             match serde_json::to_string(self) {
-                Ok(document) => println!("{document}"),
+                Ok(document) => say(&self.image, &document),
                 Err(error) => eprintln!("error: {}: print the result: {error}", self.image),
             }
             return;
@@ -105,7 +106,7 @@ impl PullFigures {
             .iter()
             .map(|layer| layer.uncompressed_bytes)
             .sum();
-        println!("{}", self.digest);
+        say(&self.image, &self.digest);
         eprintln!(
             "{} layers, {} fetched, {} unpacked in {:.1} s with {}",
             self.layers.len(),
@@ -114,6 +115,17 @@ impl PullFigures {
             self.seconds,
             self.strategy,
         );
+    }
+}
+
+/// Writes a line to standard output. A reader that went away, as `head` does, has read enough.
+fn say(image: &str, line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        eprintln!("error: {image}: print the result: {error}");
     }
 }
 
