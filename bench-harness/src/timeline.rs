@@ -245,3 +245,123 @@ impl Seen {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parapull_engine::{
+        ByteRange, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer, SourceId,
+        SpanId, Tree,
+    };
+
+    use super::*;
+
+    fn input(at_ms: u64, input: Input) -> TraceLine {
+        let at = Instant(at_ms * 1_000_000);
+        TraceLine::Input { at, input }
+    }
+
+    fn action(action: Action) -> TraceLine {
+        let output = Output::Action(action);
+        TraceLine::Output { output }
+    }
+
+    fn fetch(op: u64, start: u64) -> TraceLine {
+        action(Action::FetchRange {
+            op: OpId(op),
+            blob: BlobId(1),
+            span: SpanId(0),
+            range: ByteRange::new(start, start + 50),
+            mode: FetchMode::Ranged,
+            source: SourceId(0),
+            attempt: 1,
+            credit: 50,
+            to: Destination::Window,
+        })
+    }
+
+    fn lines() -> Vec<TraceLine> {
+        let (image, layer) = (ImageId(3), LayerId(2));
+        let place = Place { image, index: 0 };
+        let pull = Pull {
+            image,
+            layers: vec![PullLayer {
+                blob: BlobId(1),
+                size: 100,
+                layer,
+                sources: 1,
+                have: Have::Nothing,
+            }],
+            weight: 1,
+        };
+        let stats = PullStats {
+            bytes_fetched: 100,
+            ..PullStats::default()
+        };
+        vec![
+            input(1_000, Input::PullRequested(pull)),
+            fetch(1, 0),
+            action(Action::StartLane {
+                op: OpId(2),
+                layer,
+                blob: BlobId(1),
+                threads: 1,
+                over: None,
+            }),
+            input(1_100, Input::RangeFetched { op: OpId(1) }),
+            fetch(3, 50),
+            input(1_300, Input::RangeFetched { op: OpId(3) }),
+            input(
+                1_500,
+                Input::LaneFinished {
+                    op: OpId(2),
+                    produced: 200,
+                    entries: 1,
+                },
+            ),
+            action(Action::LinkLayer {
+                op: OpId(4),
+                place,
+                layer,
+                tree: Tree::Original,
+            }),
+            input(1_600, Input::Linked { op: OpId(4) }),
+            TraceLine::Output {
+                output: Output::Event(Event::PullFinished {
+                    image,
+                    outcome: Outcome::Ready,
+                    stats,
+                }),
+            },
+        ]
+    }
+
+    #[test]
+    fn a_trace_tells_when_each_layer_did_what() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Timeline::from_folder(folder.path()).unwrap().is_none());
+        let text: String = lines()
+            .iter()
+            .map(|line| serde_json::to_string(line).unwrap() + "\n")
+            .collect();
+        std::fs::write(folder.path().join("1.jsonl"), text).unwrap();
+        let timeline = Timeline::from_folder(folder.path()).unwrap().unwrap();
+        let layer = timeline.layers[0];
+        assert_eq!(layer.fetch, Some((0.0, 0.3)));
+        assert_eq!(layer.unpack, Some((0.0, 0.5)));
+        assert_eq!(layer.link, Some((0.5, 0.6)));
+        assert_eq!((timeline.layers.len(), timeline.seconds), (1, 0.6));
+        assert_eq!(timeline.stats.map(|stats| stats.bytes_fetched), Some(100));
+    }
+
+    #[test]
+    fn a_trace_that_tells_nothing_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.jsonl");
+        std::fs::write(&path, "").unwrap();
+        let error = Timeline::from_trace(&path).unwrap_err().to_string();
+        assert!(error.contains("find a pull"), "{error}");
+        std::fs::write(&path, "{}\n").unwrap();
+        let error = Timeline::from_trace(&path).unwrap_err().to_string();
+        assert!(error.contains("line 1"), "{error}");
+    }
+}

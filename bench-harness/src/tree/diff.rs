@@ -139,10 +139,7 @@ fn time(ns: Option<i128>) -> String {
 }
 
 fn content(entry: &Entry) -> String {
-    entry
-        .content
-        .as_ref()
-        .map_or_else(|| "none".into(), |sha256| short(sha256))
+    entry.content.as_ref().map_or_else(|| "none".into(), short)
 }
 
 /// The first twelve hex digits, as digests are shown everywhere.
