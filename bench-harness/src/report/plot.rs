@@ -312,6 +312,7 @@ mod tests {
         for (longest, step, end) in [(6.4, 2.0, 8.0), (0.31, 0.1, 0.4), (120.0, 20.0, 120.0)] {
             result.runs[0].seconds = longest;
             result.runs.truncate(1);
+            result.summary.clear();
             result.limits = None;
             let scale = Scale::of(&result);
             assert!(
