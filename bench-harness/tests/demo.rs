@@ -12,6 +12,8 @@ use std::process::Output;
 use assert_cmd::Command;
 use parapull_bench::layout::Layout;
 use parapull_bench::processes::Programs;
+use parapull_bench::pulls::{RegistryKind, Stage, StageOptions};
+use parapull_engine::Strategy;
 use support::{can_run, directory, file, hard_link, hello_program, symlink, write_layout};
 
 fn write_image(to: &Path) {
@@ -168,6 +170,31 @@ fn the_embedded_demo_pulls_for_real_and_draws_what_it_measured() {
             assert!(line["simulated_seconds"].as_f64().unwrap() > 0.0, "{line}");
         }
     }
+}
+
+#[test]
+fn the_pull_command_says_the_digest_that_its_folders_have() {
+    if !can_run("tree digest", &[]) || !programs_are_built("tree digest") {
+        return;
+    }
+    let options = StageOptions {
+        image: "metadata".into(),
+        registry: RegistryKind::Fake,
+        profile: None,
+        work: None,
+        programs: Programs::beside_this_one(),
+        containerd: None,
+    };
+    let stage = Stage::prepare(&options).unwrap();
+    let found = stage.pull_by_command(Strategy::Streamed, 0).unwrap().run;
+    let target = stage.work().join("by-hand");
+    let output = Command::new(options.programs.snapshotter().unwrap())
+        .args(["pull", stage.reference(), "--json", "--to"])
+        .arg(&target)
+        .output()
+        .unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["tree_sha256"], found.tree_sha256.as_str());
 }
 
 #[test]

@@ -107,3 +107,28 @@ fn the_computed_view_is_the_mounted_one() {
         assert!(paths.iter().any(|known| known == path), "{path}: {paths:?}");
     }
 }
+
+#[test]
+fn an_opaque_root_ends_the_view_of_a_pull_and_a_single_layer_shows_its_whiteouts() {
+    if !can_run("merged view of opaque roots", &[]) {
+        return;
+    }
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let folders: Vec<PathBuf> = (0..3)
+        .map(|number| folder.path().join(number.to_string()))
+        .collect();
+    for (number, path) in folders.iter().enumerate() {
+        fill(path, &["same", ["first", "second", "third"][number]]);
+    }
+    opaque(&folders[1]);
+    whiteout(&folders[1].join("gone"));
+    let mount_point = folder.path().join("merged");
+    for (number, lowest) in [(1, 0), (2, 1), (3, 1)] {
+        let contents = vec![LayerContents::default(); number];
+        let image = ImageTree::read_pulled(&folders[..number], &contents, &mount_point).unwrap();
+        let differences = diff(&image.merged, &merged(&image.layers[lowest..]));
+        assert!(differences.is_empty(), "{number} layers: {differences:?}");
+        let sees_first = image.merged.entries.contains_key(&b"first"[..]);
+        assert_eq!(sees_first, lowest == 0, "{number} layers");
+    }
+}

@@ -47,7 +47,7 @@ impl Stage {
                 text: finished.text().chars().take(2000).collect(),
             })?;
         let layers = layers_from_pull(&target)?;
-        let tree = ImageTree::read(&layers, &self.contents, &folder.join("merged"))?;
+        let tree = ImageTree::read_pulled(&layers, &self.contents, &folder.join("merged"))?;
         if let Some(told) = result
             .tree_sha256
             .as_ref()

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::pull_report::say;
 use parapull_snapshotter::driver::PullError;
 use parapull_snapshotter::registry::RegistryError;
 
@@ -46,7 +47,7 @@ impl Failure {
                 "digest": self.error.layer.map(|(_, digest)| digest.to_string()),
                 "message": self.error.message,
             }});
-            println!("{document}");
+            say(subject, &document.to_string());
         }
         if self.misuse {
             ExitCode::from(2)

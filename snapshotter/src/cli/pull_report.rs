@@ -119,7 +119,7 @@ impl PullFigures {
 }
 
 /// Writes a line to standard output. A reader that went away, as `head` does, has read enough.
-fn say(image: &str, line: &str) {
+pub(super) fn say(image: &str, line: &str) {
     let mut stdout = std::io::stdout().lock();
     let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     if let Err(error) = written
