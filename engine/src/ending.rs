@@ -43,7 +43,11 @@ impl Engine {
         }
         let count = u32::try_from(image.links.len()).unwrap_or(u32::MAX);
         let places = (0..count).map(|index| Place { image: id, index });
-        for place in places.clone() {
+        // The cause comes first, so that whoever waits for another layer can be told it.
+        let cause = |place: &Place| !matches!(outcome, Outcome::Failed { index, .. } if index == place.index);
+        let mut told: Vec<Place> = places.clone().collect();
+        told.sort_by_key(cause);
+        for place in told {
             self.tell_failure(place, outcome);
         }
         for place in places {
@@ -168,7 +172,7 @@ impl Engine {
     /// Keeps a staged tree for a while in case it is asked for again.
     fn keep_staged(&mut self, id: LayerId) {
         let ttl_ms = self.config.timing.staging_ttl_ms;
-        if ttl_ms == 0 {
+        if ttl_ms == 0 || self.is_shutting_down() {
             self.drop_staged(id);
             return;
         }
@@ -181,6 +185,26 @@ impl Engine {
             self.timers.start(at, Deadline::Staging(id));
         }
         self.released(id);
+    }
+
+    /// Drops every staged tree that was kept in case someone asks for it again.
+    pub(crate) fn drop_kept(&mut self) {
+        let kept: Vec<LayerId> = self
+            .layers
+            .iter_mut()
+            .filter(|(_, layer)| layer.wanted.is_empty() && layer.state == LayerState::Staged)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in kept {
+            if let Some(at) = self
+                .layers
+                .get_mut(&id)
+                .and_then(|layer| layer.expires.take())
+            {
+                self.timers.stop(at, Deadline::Staging(id));
+            }
+            self.drop_staged(id);
+        }
     }
 
     pub(crate) fn on_staging_expired(&mut self, id: LayerId) {

@@ -150,7 +150,11 @@ impl Engine {
             Input::LimitsChanged(limits) => self.pending_limits = Some(limits),
             Input::TimerReached => {}
             Input::ShutdownRequested => self.shut_down(),
-            Input::RangeProgressed { op, bytes } => self.on_progress(op, bytes),
+            Input::RangeProgressed {
+                op,
+                bytes,
+                discarded,
+            } => self.on_progress(op, bytes, discarded),
             Input::RangeFetched { op } => self.on_fetched(op),
             Input::RangeFailed {
                 op,
@@ -375,6 +379,18 @@ impl Engine {
         self.start_grace(place.image);
     }
 
+    /// Whoever waited for a layer that is ready waits no more.
+    pub(crate) fn dismiss_callers(&mut self, place: Place) {
+        let Some(image) = self.images.get_mut(&place.image) else {
+            return;
+        };
+        let answered = image
+            .link_mut(place.index)
+            .map_or(0, |link| core::mem::take(&mut link.callers));
+        image.callers -= answered;
+        self.start_grace(place.image);
+    }
+
     /// Starts the grace period of an image nobody waits for.
     fn start_grace(&mut self, id: ImageId) {
         let at = self.now.after_millis(self.config.timing.cancel_grace_ms);
@@ -394,6 +410,11 @@ impl Engine {
         for image in images {
             self.end_image(image, Outcome::Cancelled);
         }
+        self.drop_kept();
+    }
+
+    pub(crate) const fn is_shutting_down(&self) -> bool {
+        self.shutting_down
     }
 
     /// Whether anyone waits for a layer in any place.

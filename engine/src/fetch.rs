@@ -5,7 +5,7 @@
 
 use core::cmp::Reverse;
 
-use crate::blob::{Blob, ChunkState, Mode};
+use crate::blob::{Blob, ChunkState, Mode, Settling};
 use crate::config::FetchOrder;
 use crate::engine::Engine;
 use crate::id::{BlobId, ByteRange, ImageId, OpId, SpanId};
@@ -223,6 +223,7 @@ impl Engine {
             base: blob.chunk(chunk).received,
             before: 0,
             kept: 0,
+            discarded: 0,
             granted: missing.len(),
             total,
             image: (payer, permit),
@@ -277,19 +278,22 @@ impl Engine {
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
             fetch.granted += bytes;
             if fetch.stall.is_none() {
-                fetch.stall = Some((stall_at, fetch.kept));
+                fetch.stall = Some((stall_at, fetch.kept + fetch.discarded));
                 self.timers.start(stall_at, Deadline::Stall(op));
             }
         }
         self.act(Action::GrantCredit { op, bytes });
     }
 
-    pub(crate) fn on_progress(&mut self, op: OpId, bytes: u64) {
+    pub(crate) fn on_progress(&mut self, op: OpId, bytes: u64, discarded: u64) {
         assert!(
             op < self.next_op(),
             "invariant 5 (ops): {op:?} was never issued"
         );
         self.keep(op, bytes);
+        if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
+            fetch.discarded = fetch.discarded.max(discarded);
+        }
     }
 
     /// Notes that a fetch has kept `bytes` in all: they fill its chunk, in a whole read the chunks that follow.
@@ -374,6 +378,8 @@ impl Engine {
             blob.open.remove(&id);
             if blob.mode == Mode::Whole(Some(id)) {
                 blob.mode = Mode::Whole(None);
+            } else if blob.mode == Mode::Settling(Settling::Refused(Some(id))) {
+                blob.mode = Mode::Settling(Settling::Refused(None));
             }
         }
         Some(fetch)
@@ -386,13 +392,13 @@ impl Engine {
         let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) else {
             return;
         };
-        let Some((_, kept_before)) = fetch.stall.take() else {
+        let Some((_, read_before)) = fetch.stall.take() else {
             return;
         };
         if fetch.kept == fetch.granted {
             return;
         }
-        if fetch.kept - kept_before >= bytes_min {
+        if fetch.kept + fetch.discarded - read_before >= bytes_min {
             self.watch(id, next);
             return;
         }
@@ -402,7 +408,7 @@ impl Engine {
 
     fn watch(&mut self, id: OpId, at: Instant) {
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
-            fetch.stall = Some((at, fetch.kept));
+            fetch.stall = Some((at, fetch.kept + fetch.discarded));
             self.timers.start(at, Deadline::Stall(id));
         }
     }

@@ -46,6 +46,8 @@ pub enum Input {
         op: OpId,
         /// Bytes kept so far; for a whole read only those that were missing.
         bytes: u64,
+        /// Bytes a whole read has read away so far because they were here. They cost no credit, but they are progress.
+        discarded: u64,
     },
     /// A fetch has delivered all it was asked for and is closed.
     RangeFetched {

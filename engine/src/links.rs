@@ -115,6 +115,7 @@ impl Engine {
             .is_some_and(crate::image::Image::is_live);
         if live {
             self.tell(Event::LayerReady { place });
+            self.dismiss_callers(place);
         }
         self.retain_until_forgotten(place.image, layer);
         self.release_layer(layer);

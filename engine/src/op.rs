@@ -53,11 +53,13 @@ pub(crate) struct Fetch {
     pub(crate) before: u64,
     /// Cumulative bytes this op has kept.
     pub(crate) kept: u64,
+    /// Cumulative bytes this op has read away.
+    pub(crate) discarded: u64,
     /// In a whole read: credit granted in all.
     pub(crate) granted: u64,
     pub(crate) total: Permit,
     pub(crate) image: (ImageId, Permit),
-    /// Next progress check, and what was kept at the last one.
+    /// Next progress check, and what was kept or read away at the last one.
     pub(crate) stall: Option<(Instant, u64)>,
     /// Cancelled for want of progress: its end counts as a failure to retry.
     pub(crate) stalled: bool,

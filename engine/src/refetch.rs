@@ -209,7 +209,8 @@ impl Engine {
             self.cancel(id);
             return;
         }
-        self.settle_whole(blob_id, Some(id));
+        let keep = (!self.ops[&id].cancelling).then_some(id);
+        self.settle_whole(blob_id, keep);
         self.settle(blob_id);
     }
 

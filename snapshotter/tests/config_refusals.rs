@@ -150,10 +150,6 @@ fn what_is_not_built_is_refused_with_advice() {
             "line 1: metrics_address: \"/run/metrics.sock\" is not built yet: ",
         ),
         (
-            "[parapull]\nregistry_config_path = \"/etc/containerd/certs.d\"",
-            "parapull.registry_config_path: ",
-        ),
-        (
             "[cri_keychain]\nenable_keychain = true",
             "cri_keychain.enable_keychain: true is not built yet: ",
         ),

@@ -115,6 +115,7 @@ async fn garbage_collection_removes_what_containerd_does_not_know_and_spares_wha
     let served = Served::start(root.path()).await;
     let containerd = Containerd::start(root.path(), served.socket());
     let staging = served.store.staging_directory("job", "layer").unwrap();
+    fs::create_dir(staging.fs()).unwrap();
     served
         .store
         .prepare("stray", "", Default::default())
@@ -148,6 +149,7 @@ impl Remote for Bringing {
     async fn prepare_remote(&self, prepare: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
         let chain = prepare.request.snapshot_ref;
         let staging = self.0.staging_directory("job", &chain.short()).unwrap();
+        fs::create_dir(staging.fs()).unwrap();
         fs::write(staging.fs().join(chain.short()), b"content").unwrap();
         let request = CommitStaged {
             snapshot_ref: chain,

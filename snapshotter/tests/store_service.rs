@@ -205,6 +205,7 @@ impl Remote for Scripted {
     async fn prepare_remote(&self, prepare: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
         if self.commits {
             let staging = self.store.staging_directory("job", "layer").unwrap();
+            std::fs::create_dir(staging.fs()).unwrap();
             let request = CommitStaged {
                 snapshot_ref: prepare.request.snapshot_ref,
                 parent: prepare.parent.clone(),

@@ -96,15 +96,7 @@ impl Stage {
             .zip(&before)
             .map(|(after, before)| after.cpu_seconds - before.cpu_seconds)
             .sum();
-        let diff_ids: Vec<String> = self
-            .layout
-            .layers
-            .iter()
-            .map(|layer| layer.diff_id.clone())
-            .collect();
-        let folders =
-            layers_from_snapshots(&containerd.ctr(), containerd.snapshotter(), &diff_ids)?;
-        let tree = ImageTree::read(&folders, &self.contents, &folder.join("merged"))?;
+        let tree = self.tree_of(&containerd, &folder.join("merged"))?;
         let timeline = Timeline::from_folder(&traces(&folder))?;
         let run = Run {
             peer: Some(subject.to_string()),
@@ -132,6 +124,15 @@ impl Stage {
             snapshotter,
             reference: self.reference().into(),
         })
+    }
+
+    /// Reads the layers the pulled image has in `containerd`, and their merged view, mounted on `mount_point`.
+    fn tree_of(&self, containerd: &Containerd, mount_point: &Path) -> Result<ImageTree, PullError> {
+        let layers = self.layout.layers.iter();
+        let diff_ids: Vec<String> = layers.map(|layer| layer.diff_id.clone()).collect();
+        let folders =
+            layers_from_snapshots(&containerd.ctr(), containerd.snapshotter(), &diff_ids)?;
+        Ok(ImageTree::read(&folders, &self.contents, mount_point)?)
     }
 
     /// Removes what a pull left in the folder `name`.

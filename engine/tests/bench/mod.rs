@@ -31,6 +31,7 @@ pub(crate) fn limits() -> RawLimits {
 /// The engine, its clock, and what it asked for.
 pub(crate) struct Bench {
     pub(crate) engine: Engine,
+    pub(crate) config: Config,
     pub(crate) now: Instant,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) events: Vec<Event>,
@@ -65,6 +66,7 @@ impl Bench {
     pub(crate) fn with_config(config: Config) -> Self {
         Self {
             engine: Engine::new(config, Instant::ZERO),
+            config,
             now: Instant::ZERO,
             actions: VecDeque::new(),
             events: Vec::new(),
@@ -229,7 +231,11 @@ impl Bench {
             self.fetches.remove(&op);
             self.input(Input::RangeFetched { op });
         } else {
-            self.input(Input::RangeProgressed { op, bytes: kept });
+            self.input(Input::RangeProgressed {
+                op,
+                bytes: kept,
+                discarded: 0,
+            });
         }
         self.advance_lanes();
     }

@@ -41,9 +41,10 @@ pub(crate) fn swarm(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
     let progress = ProgressBar::new(args.seeds)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {eta}")?);
     let deadline = args.time.map(std::time::Duration::from_secs);
-    let (mut inputs, mut ready, mut failed) = (0, 0, None);
+    let (mut seeds, mut inputs, mut ready, mut failed) = (0_u64, 0, 0, None);
     run_swarm(args.from..args.from + args.seeds, |scenario, result| {
         progress.inc(1);
+        seeds += 1;
         match result {
             Ok(run) => {
                 inputs += run.inputs();
@@ -54,7 +55,6 @@ pub(crate) fn swarm(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
         failed.is_none() && deadline.is_none_or(|deadline| progress.elapsed() < deadline)
     });
     progress.finish_and_clear();
-    let seeds = progress.position();
     let Some((scenario, failure)) = failed else {
         println!("{seeds} scenarios held: {ready} pulls became ready, {inputs} inputs");
         return Ok(ExitCode::SUCCESS);

@@ -324,7 +324,11 @@ impl World<'_> {
         if news > 0 && due && fetch.position < fetch.range.end {
             fetch.reported = (fetch.kept, self.now);
             let bytes = fetch.kept;
-            self.inbox.push_back(Input::RangeProgressed { op, bytes });
+            self.inbox.push_back(Input::RangeProgressed {
+                op,
+                bytes,
+                discarded: 0,
+            });
         }
     }
 

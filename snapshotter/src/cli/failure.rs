@@ -1,10 +1,10 @@
 //! How a command fails: one line for people, one document for machines, one exit code for scripts.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::pull_report::say;
 use parapull_snapshotter::driver::PullError;
 use parapull_snapshotter::registry::RegistryError;
 
@@ -38,7 +38,7 @@ impl Failure {
 
     /// Prints `error: <subject>: <cause>` to standard error and, if asked, the document to standard output.
     pub(super) fn report(&self, subject: &str, json: bool) -> ExitCode {
-        eprintln!("error: {subject}: {}", self.error);
+        let _ = writeln!(io::stderr(), "error: {subject}: {}", self.error);
         if json {
             let document = json!({"error": {
                 "kind": self.error.kind,
@@ -47,7 +47,7 @@ impl Failure {
                 "digest": self.error.layer.map(|(_, digest)| digest.to_string()),
                 "message": self.error.message,
             }});
-            say(subject, &document.to_string());
+            let _ = writeln!(io::stdout(), "{document}");
         }
         if self.misuse {
             ExitCode::from(2)
@@ -68,7 +68,16 @@ impl From<PullError> for Failure {
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
-        Self::new(error.kind(), with_sources(&error))
+        let kind = error.kind();
+        let host = error.host().map(str::to_owned);
+        let message = match &error {
+            RegistryError::Fetch(error) => with_sources(error.cause()),
+            RegistryError::Image { source, .. } => with_sources(source),
+            other => with_sources(other),
+        };
+        let mut failure = Self::new(kind, message);
+        failure.error.host = host;
+        failure
     }
 }
 

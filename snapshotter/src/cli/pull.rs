@@ -61,6 +61,9 @@ pub(crate) struct PullCommand {
     /// PEM file of certificates to trust beside the system's.
     #[arg(long, value_name = "F")]
     ca: Option<PathBuf>,
+    /// Directory like containerd's certs.d, with a hosts.toml for each registry.
+    #[arg(long, value_name = "DIR")]
+    hosts_dir: Option<PathBuf>,
     /// User name for the registry.
     #[arg(long, requires = "password_stdin")]
     username: Option<String>,
@@ -83,10 +86,7 @@ impl PullCommand {
     pub(crate) fn run(self) -> ExitCode {
         let (reference, json) = (self.reference.clone(), self.json);
         match self.pull() {
-            Ok(figures) => {
-                figures.print(json);
-                ExitCode::SUCCESS
-            }
+            Ok(figures) => figures.print(json),
             Err(failure) => failure.report(&reference, json),
         }
     }
@@ -95,6 +95,7 @@ impl PullCommand {
         let started = Instant::now();
         let reference: Reference = self.reference.parse().map_err(Failure::misuse)?;
         let config = self.effective_config()?;
+        let engine = config.engine(cores(), seed()).map_err(Failure::misuse)?;
         let registry = self.registry(&config)?;
         let runtimes = Runtimes::new(cores()).map_err(|error| Failure::new("disk", error))?;
         let control = &runtimes.control;
@@ -133,6 +134,7 @@ impl PullCommand {
             let pulled = self
                 .fill(
                     &config,
+                    engine,
                     image.clone(),
                     registry.clone(),
                     Arc::clone(&directory),
@@ -144,6 +146,7 @@ impl PullCommand {
                 directory
                     .complete(&image.manifest_bytes)
                     .map_err(|error| self.disk(&error))?;
+                self.mount_tree(&directory)?;
                 Ok(report)
             });
             match finished {
@@ -151,10 +154,7 @@ impl PullCommand {
                     let mut figures =
                         PullFigures::new(&reference, &image, config.settings.strategy, &report);
                     figures.seconds = started.elapsed().as_secs_f64();
-                    if self.json {
-                        figures.tree_sha256 = tree_sha256(&directory);
-                    }
-                    self.mount_tree(&directory)?;
+                    figures.tree_sha256 = self.json.then(|| tree_sha256(&directory)).flatten();
                     Ok(figures)
                 }
                 Err(failure) => {
@@ -171,6 +171,7 @@ impl PullCommand {
     async fn fill(
         &self,
         config: &Config,
+        engine: parapull_engine::Config,
         image: Image,
         registry: Registry,
         directory: Arc<Directory>,
@@ -179,7 +180,7 @@ impl PullCommand {
     ) -> Result<PullReport, Failure> {
         let recorder = self.trace.as_deref().map(Recorder::create).transpose();
         let settings = Settings {
-            config: config.engine(cores(), seed()).map_err(Failure::misuse)?,
+            config: engine,
             placement: directory,
             bounds: config.bounds(),
             sockets,
@@ -236,6 +237,9 @@ impl PullCommand {
         let mut overrides = self.set.clone();
         if let Some(strategy) = self.strategy {
             overrides.push(format!("strategy={strategy}"));
+        }
+        if let Some(directory) = &self.hosts_dir {
+            overrides.push(format!("registry_config_path={}", directory.display()));
         }
         // Nobody comes back for what a finished command has staged.
         overrides.push("staging_ttl=0s".into());

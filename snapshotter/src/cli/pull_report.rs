@@ -1,6 +1,7 @@
 //! What `pull` tells: a line that moves while it works, and the figures when it is done.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, Write as _};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -93,39 +94,44 @@ impl PullFigures {
         }
     }
 
-    pub(super) fn print(&self, json: bool) {
-        if json {
-            match serde_json::to_string(self) {
-                Ok(document) => say(&self.image, &document),
-                Err(error) => eprintln!("error: {}: print the result: {error}", self.image),
+    pub(super) fn print(&self, json: bool) -> ExitCode {
+        let told = if json {
+            serde_json::to_string(self)
+                .map_err(io::Error::from)
+                .and_then(|document| writeln!(io::stdout(), "{document}"))
+        } else {
+            self.print_for_people()
+        };
+        match told {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                let _ = writeln!(
+                    io::stderr(),
+                    "error: {}: print the result: {error}",
+                    self.image
+                );
+                ExitCode::FAILURE
             }
-            return;
+            // Whoever closed the pipe does not want to be told.
+            _ => ExitCode::SUCCESS,
         }
+    }
+
+    fn print_for_people(&self) -> io::Result<()> {
         let unpacked: u64 = self
             .layers
             .iter()
             .map(|layer| layer.uncompressed_bytes)
             .sum();
-        say(&self.image, &self.digest);
-        eprintln!(
+        writeln!(io::stdout(), "{}", self.digest)?;
+        writeln!(
+            io::stderr(),
             "{} layers, {} fetched, {} unpacked in {:.1} s with {}",
             self.layers.len(),
             HumanBytes(self.bytes_fetched),
             HumanBytes(unpacked),
             self.seconds,
             self.strategy,
-        );
-    }
-}
-
-/// Writes a line to standard output. A reader that went away, as `head` does, has read enough.
-pub(super) fn say(image: &str, line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-    if let Err(error) = written
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        eprintln!("error: {image}: print the result: {error}");
+        )
     }
 }
 

@@ -107,7 +107,7 @@ impl Serve {
             .trace_dir
             .as_ref()
             .map(|directory| directory.join(format!("{seed:016x}.jsonl")));
-        let (driver, task) = Driver::start(Settings {
+        let (driver, mut task) = Driver::start(Settings {
             config: engine,
             placement: Arc::new(SnapshotPlacement::new(store.clone())?),
             bounds: config.bounds(),
@@ -126,7 +126,12 @@ impl Serve {
                 seed,
             },
         };
-        let pulls = SharedPulls(Pulls::new(driver.clone(), images, config.pulls()));
+        let pulls = SharedPulls(Pulls::new(
+            driver.clone(),
+            images,
+            store.clone(),
+            config.pulls(),
+        ));
         let service = SnapshotsService::new(store, Arc::new(pulls)).into_server();
         let status = status::listen(&status::socket_of(self.socket_path()?), driver.clone())?;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -137,13 +142,22 @@ impl Serve {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             stopping.shut_down().await;
         };
-        let served = serve(socket, Routes::default().with(service), shutdown).await;
+        let serving = serve(socket, Routes::default().with(service), shutdown);
+        tokio::pin!(serving);
+        // Without its driver the daemon could only refuse; whoever supervises it starts a new one.
+        let bad_end = |error| anyhow!("the driver ended badly: {error}");
+        tokio::select! {
+            served = &mut serving => {
+                served?;
+                driver.shut_down().await;
+                task.await.map_err(bad_end)?;
+            }
+            ended = &mut task => {
+                ended.map_err(bad_end)?;
+                serving.await?;
+            }
+        }
         status.abort();
-        driver.shut_down().await;
-        drop(driver);
-        task.await
-            .map_err(|error| anyhow!("the driver ended badly: {error}"))?;
-        served?;
         Ok(())
     }
 

@@ -270,11 +270,8 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "parapull.registry_config_path",
         Kind::Path(|s| &mut s.registry_config_path),
-        "A directory like containerd's certs.d, with a hosts.toml for each registry. Not built yet: must be \"\".",
-    )
-    .missing(
-        "\"\"",
-        "reading hosts.toml; remove the path, registries are then asked directly",
+        "A directory like containerd's certs.d, with a hosts.toml for each registry: mirrors, certificates, plain HTTP.\n\
+         \"\": registries are asked directly.",
     ),
     key(
         METRICS,

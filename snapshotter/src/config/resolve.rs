@@ -87,6 +87,7 @@ impl Config {
         Options {
             connect_timeout: self.settings.connect_timeout,
             first_byte_timeout: self.settings.first_byte_timeout,
+            hosts_dir: self.settings.registry_config_path.clone(),
             ..Options::default()
         }
     }

@@ -34,32 +34,50 @@ impl PullError {
     /// The pull was given up, by its caller or because the process ends.
     pub fn cancelled() -> Self {
         Self {
-            kind: "cancelled",
+            kind: CANCELLED,
             layer: None,
             host: None,
             message: "cancelled".into(),
         }
     }
 
+    /// Somebody else committed a layer below, so this pull will never get to the one asked for.
+    pub(super) fn overtaken() -> Self {
+        Self {
+            kind: OVERTAKEN,
+            message: "a layer below was committed by another pull".into(),
+            ..Self::cancelled()
+        }
+    }
+
+    /// Whether a new pull, begun at the layer asked for, would serve the caller.
+    pub fn is_overtaken(&self) -> bool {
+        self.kind == OVERTAKEN
+    }
+
+    /// Whether the pull was given up rather than failed.
+    pub fn is_cancelled(&self) -> bool {
+        self.kind == CANCELLED
+    }
+
     /// Joins what the engine decided with the cause that was noted for the layer.
+    ///
+    /// `host` is the one the layer was last read from, for causes that were not seen at a host.
     pub(super) fn of_layer(
         index: u32,
         digest: Digest,
         error: LayerError,
         cause: Option<Cause>,
+        host: Option<String>,
     ) -> Self {
         if error == LayerError::Cancelled {
             return Self::cancelled();
         }
-        let cause = cause.unwrap_or_else(|| Cause {
-            kind: kind_of(error),
-            host: None,
-            message: error.to_string(),
-        });
+        let cause = cause.unwrap_or_else(|| Cause::of_decision(error));
         Self {
             kind: cause.kind,
             layer: Some((index, digest)),
-            host: cause.host,
+            host: cause.host.or(host),
             message: cause.message,
         }
     }
@@ -91,7 +109,7 @@ impl Cause {
         }
     }
 
-    pub(super) fn of_lane(error: &unpack::UnpackError, host: &str) -> Self {
+    pub(super) fn of_lane(error: &unpack::UnpackError) -> Self {
         let kind = match error.class() {
             unpack::Class::Corrupt => "corrupt",
             unpack::Class::BadImage => "bad_image",
@@ -101,8 +119,21 @@ impl Cause {
         };
         Self {
             kind,
-            host: Some(host.to_owned()),
+            host: None,
             message: with_sources(error),
+        }
+    }
+
+    /// What the engine found by itself; nobody else saw it.
+    fn of_decision(error: LayerError) -> Self {
+        let message = match error {
+            LayerError::Fetch(FetchError::Stalled) => STALLED.to_owned(),
+            other => other.to_string(),
+        };
+        Self {
+            kind: kind_of(error),
+            host: None,
+            message,
         }
     }
 
@@ -164,3 +195,12 @@ const fn kind_of(error: LayerError) -> &'static str {
         LayerError::Cancelled => "cancelled",
     }
 }
+
+/// The kind of a pull that was given up.
+pub(super) const CANCELLED: &str = "cancelled";
+
+/// The kind of a pull that cannot get to a layer; it never leaves the daemon.
+const OVERTAKEN: &str = "overtaken";
+
+const STALLED: &str =
+    "no progress: less than 10 KiB/s for as long as stall_timeout allows, on every attempt";

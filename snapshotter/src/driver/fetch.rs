@@ -37,6 +37,7 @@ pub(super) async fn run(
     let op = order.op;
     let mut transfer = Transfer {
         kept: 0,
+        discarded: 0,
         reported: 0,
         reported_at: Instant::now(),
         void: 0,
@@ -74,6 +75,8 @@ struct Transfer {
     /// Credit that a refusal gave back.
     void: u64,
     kept: u64,
+    /// Bytes read away because they were here already.
+    discarded: u64,
     reported: u64,
     reported_at: Instant,
     facts: Facts,
@@ -93,6 +96,7 @@ impl Transfer {
             FetchMode::Whole => Read::Whole,
         };
         let origin = &self.order.origin;
+        let whole = self.order.mode == FetchMode::Whole;
         let opened = origin
             .registry
             .open(
@@ -101,7 +105,8 @@ impl Transfer {
                 &origin.descriptor,
                 read,
             )
-            .await?;
+            .await
+            .map_err(|error| Failure::of_open(&error, whole))?;
         match (opened, self.order.mode) {
             (Opened::Ranged(body), _) => self.keep_all(body).await,
             (Opened::Whole(body), FetchMode::Whole) => self.keep_from(body, range.start).await,
@@ -134,10 +139,13 @@ impl Transfer {
     async fn keep_from(&mut self, mut body: Body, start: u64) -> Result<(), Failure> {
         let mut position = 0;
         while let Some(piece) = body.next().await? {
-            let mut piece = &piece[..];
             let skipped = start.saturating_sub(position).min(piece.len() as u64);
+            self.discarded += skipped;
             position += skipped;
-            piece = &piece[usize::try_from(skipped).unwrap_or(piece.len())..];
+            let mut piece = &piece[usize::try_from(skipped).unwrap_or(piece.len())..];
+            if piece.is_empty() {
+                self.report().await;
+            }
             while !piece.is_empty() {
                 let credit = self.credit();
                 if credit == 0 {
@@ -200,21 +208,34 @@ impl Transfer {
         let input = Input::RangeProgressed {
             op: self.order.op,
             bytes: self.kept,
+            discarded: self.discarded,
         };
         self.facts.tell(input.into()).await;
     }
 }
 
-impl From<crate::registry::FetchError> for Failure {
-    fn from(error: crate::registry::FetchError) -> Self {
+impl Failure {
+    /// A request that was not answered usably. An answer that calls for a read without ranges means nothing to a whole
+    /// read: there is no other way to ask.
+    fn of_open(error: &crate::registry::FetchError, whole: bool) -> Self {
         let retry_after_ms = error
             .retry_after()
             .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        let error_class = match fetch_error(error) {
+            FetchError::RangeUnusable if whole => FetchError::Protocol,
+            other => other,
+        };
         Self {
-            error: fetch_error(&error),
+            error: error_class,
             retry_after_ms,
-            cause: Cause::of_fetch(&error),
+            cause: Cause::of_fetch(error),
         }
+    }
+}
+
+impl From<crate::registry::FetchError> for Failure {
+    fn from(error: crate::registry::FetchError) -> Self {
+        Self::of_open(&error, false)
     }
 }
 

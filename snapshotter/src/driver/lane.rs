@@ -1,5 +1,6 @@
 //! One lane: a thread that turns a layer's bytes into a tree.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,15 +12,15 @@ use super::blobs::LaneInput;
 use super::facts::{Fact, Facts};
 use super::failure::Cause;
 use super::fetch::REPORT_INTERVAL;
-use super::names::LayerName;
 use crate::unpack::{
-    self, Bounds, Controls, OverlaySink, Position, Progress, ThreadPermit, UnpackError, Unpacked,
+    self, Bounds, Controls, LayerSpec, OverlaySink, Position, Progress, ThreadPermit, UnpackError,
+    Unpacked,
 };
 
 /// What a lane is to do.
 pub(super) struct LaneOrder {
     pub(super) op: OpId,
-    pub(super) name: LayerName,
+    pub(super) spec: LayerSpec,
     pub(super) input: LaneInput,
     pub(super) directory: PathBuf,
     pub(super) position: Position,
@@ -63,7 +64,14 @@ impl Steering {
 
 /// Runs a lane to its one end, which it reports. Blocks.
 pub(super) fn run(order: &LaneOrder, facts: &Facts) {
-    let fact = match unpack(order, facts) {
+    let guarded = catch_unwind(AssertUnwindSafe(|| unpack(order, facts)));
+    let outcome = guarded.unwrap_or_else(|_| {
+        Err(UnpackError::Panicked {
+            stage: "lane",
+            message: "see standard error".into(),
+        })
+    });
+    let fact = match outcome {
         Ok(unpacked) => Fact {
             input: Input::LaneFinished {
                 op: order.op,
@@ -90,13 +98,7 @@ fn unpack(order: &LaneOrder, facts: &Facts) -> Result<Unpacked, UnpackError> {
         progress: &order.steering.progress,
         stop_source: &stop,
     };
-    unpack::unpack(
-        reader,
-        &order.name.spec,
-        Box::new(sink),
-        &order.bounds,
-        controls,
-    )
+    unpack::unpack(reader, &order.spec, Box::new(sink), &order.bounds, controls)
 }
 
 /// Reports what the reader lets go of: every half chunk, every 20 ms, and before every wait.
@@ -150,7 +152,7 @@ fn failed(order: &LaneOrder, error: &UnpackError) -> Fact {
             op: order.op,
             error: lane_error,
         },
-        cause: Some(Cause::of_lane(error, &order.name.host)),
+        cause: Some(Cause::of_lane(error)),
         staged: None,
     }
 }

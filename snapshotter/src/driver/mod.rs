@@ -8,6 +8,7 @@
 mod advice;
 mod blobs;
 mod clock;
+mod effects;
 mod facts;
 mod failure;
 mod fetch;
@@ -102,18 +103,43 @@ impl<P: Placement> Driver<P> {
         index: u32,
         place: P::Place,
     ) -> Result<(), PullError> {
+        self.wait(image, index, place, false).await
+    }
+
+    /// [`Self::await_layer`] for a caller who knows that every layer below is committed, as containerd does.
+    ///
+    /// # Errors
+    /// As there, and [`PullError::is_overtaken`] when this pull waits for a layer below that nobody will ask for any more.
+    pub async fn await_layer_in_chain(
+        &self,
+        image: ImageId,
+        index: u32,
+        place: P::Place,
+    ) -> Result<(), PullError> {
+        self.wait(image, index, place, true).await
+    }
+
+    async fn wait(
+        &self,
+        image: ImageId,
+        index: u32,
+        place: P::Place,
+        in_chain: bool,
+    ) -> Result<(), PullError> {
+        // Declared first and so dropped last: when the driver looks who has gone, the receiver is closed.
+        let mut guard = Caller {
+            left: self.left.clone(),
+            waits_for: Some((image, index)),
+        };
         let (ready, answer) = oneshot::channel();
         self.send(Command::Await {
             image,
             index,
             place,
+            in_chain,
             ready,
         })
         .await?;
-        let mut guard = Caller {
-            left: self.left.clone(),
-            waits_for: Some((image, index)),
-        };
         let answer = answer.await.map_err(|_| PullError::cancelled())?;
         guard.waits_for = None;
         answer

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, ImageId, LayerId};
+use parapull_engine::{BlobId, ImageId, LayerId, SourceId};
 
 use super::request::PullRequest;
 use crate::digest::Digest;
@@ -16,22 +16,28 @@ pub(super) struct BlobOrigin {
     pub(super) registry: Registry,
     pub(super) reference: Reference,
     pub(super) descriptor: Descriptor,
-    pub(super) host: String,
+    /// In the order of the engine's sources.
+    pub(super) hosts: Vec<String>,
+}
+
+impl BlobOrigin {
+    pub(super) fn host(&self, source: SourceId) -> Option<&String> {
+        self.hosts.get(usize::from(source.0))
+    }
 }
 
 impl std::fmt::Debug for BlobOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {}", self.descriptor.digest, self.host)
+        write!(f, "{} at {:?}", self.descriptor.digest, self.hosts)
     }
 }
 
-/// What there is to know of a layer.
-#[derive(Clone, Debug)]
+/// What makes a layer, whichever blob it is unpacked from.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct LayerName {
-    pub(super) spec: LayerSpec,
+    pub(super) diff_id: Digest,
     /// Whether it is a bottom layer: containerd applies those differently.
     pub(super) is_bottom: bool,
-    pub(super) host: String,
 }
 
 /// Ids handed out. A digest keeps its id while an image uses it.
@@ -62,7 +68,6 @@ impl Names {
         is_bottom: bool,
         request: &PullRequest,
     ) -> (BlobId, LayerId) {
-        let host = request.hosts.first().cloned().unwrap_or_default();
         let blob = *self
             .blob_ids
             .entry(layer.descriptor.digest)
@@ -70,30 +75,27 @@ impl Names {
                 self.next_blob += 1;
                 BlobId(self.next_blob - 1)
             });
-        // The newest request's origin: its credentials are the freshest.
-        let origin = BlobOrigin {
-            registry: request.registry.clone(),
-            reference: request.image.reference.clone(),
-            descriptor: layer.descriptor.clone(),
-            host: host.clone(),
-        };
-        self.blobs.insert(blob, origin);
+        // The origin of whoever reads the blob stays: another registry's troubles are not its own.
+        let in_use = self.users.values().flatten().any(|(used, _)| *used == blob);
+        if !in_use {
+            let origin = BlobOrigin {
+                registry: request.registry.clone(),
+                reference: request.image.reference.clone(),
+                descriptor: layer.descriptor.clone(),
+                hosts: request.hosts.clone(),
+            };
+            self.blobs.insert(blob, origin);
+        }
         let key = (layer.diff_id, is_bottom);
         let id = *self.layer_ids.entry(key).or_insert_with(|| {
             self.next_layer += 1;
             LayerId(self.next_layer - 1)
         });
-        self.layers.entry(id).or_insert_with(|| LayerName {
-            spec: LayerSpec {
-                encoding: Encoding::of_media_type(&layer.descriptor.media_type)
-                    .unwrap_or(Encoding::Sniffed),
-                digest: layer.descriptor.digest,
-                size: layer.descriptor.size,
-                diff_id: layer.diff_id,
-            },
+        let name = LayerName {
+            diff_id: layer.diff_id,
             is_bottom,
-            host,
-        });
+        };
+        self.layers.insert(id, name);
         self.users.entry(image).or_default().push((blob, id));
         (blob, id)
     }
@@ -102,8 +104,17 @@ impl Names {
         self.blobs.get(&id)
     }
 
-    pub(super) fn layer_name(&self, id: LayerId) -> Option<&LayerName> {
-        self.layers.get(&id)
+    /// What a lane must find when it unpacks a layer from a blob.
+    pub(super) fn spec(&self, layer: LayerId, blob: BlobId) -> Option<(LayerSpec, LayerName)> {
+        let (name, origin) = (*self.layers.get(&layer)?, self.blobs.get(&blob)?);
+        let spec = LayerSpec {
+            encoding: Encoding::of_media_type(&origin.descriptor.media_type)
+                .unwrap_or(Encoding::Sniffed),
+            digest: origin.descriptor.digest,
+            size: origin.descriptor.size,
+            diff_id: name.diff_id,
+        };
+        Some((spec, name))
     }
 
     /// Forgets an image, and what no other image uses unless the engine `keeps` it.
@@ -112,17 +123,9 @@ impl Names {
             return;
         };
         for (blob, layer) in used {
-            if self
-                .users
-                .values()
-                .flatten()
-                .any(|(_, other)| *other == layer)
-                || keeps(layer)
-            {
-                continue;
+            if !keeps(layer) {
+                self.forget_layer(layer);
             }
-            self.layers.remove(&layer);
-            self.layer_ids.retain(|_, id| *id != layer);
             if !self
                 .users
                 .values()
@@ -132,6 +135,19 @@ impl Names {
                 self.blobs.remove(&blob);
                 self.blob_ids.retain(|_, id| *id != blob);
             }
+        }
+    }
+
+    /// Forgets a layer that no image uses.
+    pub(super) fn forget_layer(&mut self, layer: LayerId) {
+        if !self
+            .users
+            .values()
+            .flatten()
+            .any(|(_, other)| *other == layer)
+        {
+            self.layers.remove(&layer);
+            self.layer_ids.retain(|_, id| *id != layer);
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parapull_engine::{BlobId, Event, ImageId, LayerId, Place};
+use parapull_engine::{BlobId, Event, ImageId, LayerError, LayerId, Place};
 use tokio::sync::oneshot;
 
-use super::failure::{Cause, PullError};
+use super::failure::{CANCELLED, Cause, PullError};
 use super::request::{LayerReport, PullReport, PullRequest};
 use crate::digest::Digest;
 use crate::image::Reference;
@@ -15,7 +15,8 @@ use crate::image::Reference;
 pub(super) struct Pulls<P> {
     pulls: BTreeMap<ImageId, PullState<P>>,
     clocks: BTreeMap<LayerId, LayerClock>,
-    causes: BTreeMap<LayerId, Cause>,
+    /// The last cause seen for each layer, and the error it was told to the engine as.
+    causes: BTreeMap<LayerId, (LayerError, Cause)>,
 }
 
 struct PullState<P> {
@@ -38,8 +39,10 @@ struct PulledLayer<P> {
 }
 
 /// When things happened to a layer, and what came of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct LayerClock {
+    /// Whom it was last asked from.
+    host: Option<String>,
     fetch_began: Option<Instant>,
     fetch_ended: Option<Instant>,
     unpack_began: Option<Instant>,
@@ -47,6 +50,24 @@ struct LayerClock {
     uncompressed_bytes: u64,
     entries: u64,
     bytes_written: u64,
+}
+
+impl<P> PullState<P> {
+    /// What a caller of a layer can be told at once, if anything.
+    fn answer(&self, index: usize, in_chain: bool) -> Option<Result<(), PullError>> {
+        if let Some(error) = &self.error {
+            return Some(Err(error.clone()));
+        }
+        let Some(layer) = self.layers.get(index) else {
+            return Some(Err(PullError::cancelled()));
+        };
+        if layer.linked {
+            return Some(Ok(()));
+        }
+        let left_behind = |layer: &PulledLayer<P>| !layer.linked && layer.waiting.is_empty();
+        let overtaken = in_chain && self.layers[..index].iter().any(left_behind);
+        overtaken.then(|| Err(PullError::overtaken()))
+    }
 }
 
 impl<P: Clone> Pulls<P> {
@@ -93,33 +114,43 @@ impl<P: Clone> Pulls<P> {
         self.pulls.insert(image, state);
     }
 
-    /// Adds a caller that waits for a layer; false when the answer was given at once.
+    /// Adds a caller that waits for a layer; false when the answer was given at once, or the caller has gone.
+    ///
+    /// A caller `in_chain` says that every layer below is committed. If one of them is not linked by this pull, somebody
+    /// else committed it, nobody will wait for it here, and this pull would never get to the caller's layer.
     pub(super) fn wait(
         &mut self,
         at: Place,
         place: P,
+        in_chain: bool,
         ready: oneshot::Sender<Result<(), PullError>>,
     ) -> bool {
-        let layer = self
-            .pulls
-            .get_mut(&at.image)
-            .filter(|pull| pull.error.is_none())
-            .and_then(|pull| pull.layers.get_mut(at.index as usize));
-        match layer {
-            None => {
-                let _ = ready.send(Err(PullError::cancelled()));
-                false
-            }
-            Some(layer) if layer.linked => {
-                let _ = ready.send(Ok(()));
-                false
-            }
-            Some(layer) => {
+        let answer = match self.pulls.get(&at.image) {
+            None => Some(Err(PullError::cancelled())),
+            Some(pull) => pull.answer(at.index as usize, in_chain),
+        };
+        if let Some(answer) = answer {
+            let _ = ready.send(answer);
+            return false;
+        }
+        match self.layer_mut(at) {
+            Some(layer) if !ready.is_closed() => {
                 layer.place = Some(place);
                 layer.waiting.push(ready);
                 true
             }
+            _ => false,
         }
+    }
+
+    /// Forgets callers of a layer that have gone; how many there were.
+    pub(super) fn leave(&mut self, at: Place) -> usize {
+        let Some(layer) = self.layer_mut(at) else {
+            return 0;
+        };
+        let before = layer.waiting.len();
+        layer.waiting.retain(|caller| !caller.is_closed());
+        before - layer.waiting.len()
     }
 
     /// What is known of the place a layer is to be linked in.
@@ -148,12 +179,15 @@ impl<P: Clone> Pulls<P> {
                 None
             }
             Event::LayerFailed { place, error } => {
-                let cause = self
-                    .layer(place)
-                    .and_then(|layer| self.causes.get(&layer.layer))
-                    .cloned();
+                let layer = self.layer(place).map(|layer| layer.layer);
+                // What an earlier attempt met is not why this one failed.
+                let cause = layer
+                    .and_then(|layer| self.causes.get(&layer))
+                    .filter(|(told, _)| *told == error)
+                    .map(|(_, cause)| cause.clone());
+                let host = layer.and_then(|layer| self.clocks.get(&layer)?.host.clone());
                 self.fail(place, |index, digest| {
-                    PullError::of_layer(index, digest, error, cause)
+                    PullError::of_layer(index, digest, error, cause, host)
                 });
                 None
             }
@@ -186,13 +220,14 @@ impl<P: Clone> Pulls<P> {
         let Some(layer) = pull.layers.get_mut(place.index as usize) else {
             return;
         };
-        let error = error(first + place.index, layer.digest);
+        let mut error = error(first + place.index, layer.digest);
+        // Its consequences for other layers are told with the cause.
+        match &pull.error {
+            Some(cause) if error.kind == CANCELLED => error = cause.clone(),
+            _ => pull.error = Some(error.clone()),
+        }
         for caller in layer.waiting.drain(..) {
             let _ = caller.send(Err(error.clone()));
-        }
-        let is_cause = error.kind != "cancelled";
-        if is_cause || pull.error.is_none() {
-            pull.error = Some(error);
         }
     }
 
@@ -204,7 +239,7 @@ impl<P: Clone> Pulls<P> {
     }
 
     fn report(&self, layer: &PulledLayer<P>) -> LayerReport {
-        let clock = self.clocks.get(&layer.layer).copied().unwrap_or_default();
+        let clock = self.clocks.get(&layer.layer).cloned().unwrap_or_default();
         let fetch = clock
             .fetch_began
             .zip(clock.fetch_ended)
@@ -221,16 +256,14 @@ impl<P: Clone> Pulls<P> {
         }
     }
 
-    pub(super) fn note_cause(&mut self, layer: LayerId, cause: Cause) {
-        self.causes.insert(layer, cause);
+    pub(super) fn note_cause(&mut self, layer: LayerId, error: LayerError, cause: Cause) {
+        self.causes.insert(layer, (error, cause));
     }
 
-    pub(super) fn fetch_began(&mut self, layer: LayerId) {
-        self.clocks
-            .entry(layer)
-            .or_default()
-            .fetch_began
-            .get_or_insert_with(Instant::now);
+    pub(super) fn fetch_began(&mut self, layer: LayerId, host: Option<&String>) {
+        let clock = self.clocks.entry(layer).or_default();
+        clock.fetch_began.get_or_insert_with(Instant::now);
+        clock.host = host.cloned();
     }
 
     pub(super) fn fetch_ended(&mut self, layer: LayerId) {

@@ -90,6 +90,7 @@ pub(super) enum Command<P> {
         image: ImageId,
         index: u32,
         place: P,
+        in_chain: bool,
         ready: oneshot::Sender<Result<(), PullError>>,
     },
     Cancel {

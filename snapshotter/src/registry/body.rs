@@ -1,6 +1,9 @@
 //! The bytes of a blob, pulled by the reader and counted against what was promised.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::connections::RawBody;
 use super::error::{Cause, FetchError};
@@ -72,7 +75,16 @@ impl Body {
                 expected: self.expected,
                 connection,
             };
-            let piece = match self.raw.next().await {
+            let next = if self.received == self.expected {
+                // A server that holds back the end of a body whose bytes are all here holds back nothing we need.
+                match timeout(END_WAIT_MAX, self.raw.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return Ok(None),
+                }
+            } else {
+                self.raw.next().await
+            };
+            let piece = match next {
                 Ok(Some(piece)) => piece,
                 // All bytes are here; how the connection ends (without a last chunk or a TLS farewell) is no matter.
                 Ok(None) | Err(_) if self.received == self.expected => return Ok(None),
@@ -103,3 +115,6 @@ impl std::fmt::Debug for Body {
             .finish_non_exhaustive()
     }
 }
+
+/// How long the end of a complete body is waited for: the connection can be used again only after it.
+const END_WAIT_MAX: Duration = Duration::from_secs(1);

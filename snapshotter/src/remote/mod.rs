@@ -17,6 +17,7 @@ use crate::digest::Digest;
 use crate::driver::{Driver, PullError, PullRequest};
 use crate::grpc::{Remote, RemoteError, RemoteErrorClass, RemoteOutcome, RemotePrepare};
 use crate::image::Image;
+use crate::store::Store;
 use crate::unpack::Encoding;
 
 pub use image_source::ImageSource;
@@ -26,6 +27,7 @@ pub use snapshots::{SnapshotPlace, SnapshotPlacement};
 pub struct Pulls {
     driver: Driver<SnapshotPlacement>,
     images: ImageSource,
+    store: Store,
     enabled: bool,
     jobs: Mutex<BTreeMap<JobKey, Arc<Job>>>,
 }
@@ -47,22 +49,30 @@ struct Job {
 enum Started {
     Pulling {
         image: ImageId,
-        layers: Vec<Digest>,
+        /// The chain id of every layer, bottom first.
+        chains: Vec<Digest>,
         /// Index of the first layer of the request.
         first: usize,
     },
-    /// Left to containerd, and why; for all of its layers.
+    /// Left to containerd, and why; for all of its layers, since none of them can be unpacked here.
     Left(String),
-    /// Left to containerd because of how it asks; it may ask otherwise the next time.
-    Rebased,
+    /// Left to containerd because of how it asked; it may ask otherwise the next time.
+    Refused(RemoteOutcome),
 }
 
 impl Pulls {
-    /// Pulls with this driver what `images` can name; when not `enabled`, everything is left to containerd.
-    pub fn new(driver: Driver<SnapshotPlacement>, images: ImageSource, enabled: bool) -> Arc<Self> {
+    /// Pulls with this driver, which links into `store`, what `images` can name; when not `enabled`, everything is left to
+    /// containerd.
+    pub fn new(
+        driver: Driver<SnapshotPlacement>,
+        images: ImageSource,
+        store: Store,
+        enabled: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             driver,
             images,
+            store,
             enabled,
             jobs: Mutex::default(),
         })
@@ -98,34 +108,50 @@ impl Pulls {
         key: &JobKey,
     ) -> Result<Option<RemoteOutcome>, RemoteError> {
         let job = Arc::clone(self.lock().entry(key.clone()).or_default());
-        let started = job.started.get_or_try_init(|| self.start(call, key)).await;
-        let collected = match started {
+        let started = match job.started.get_or_try_init(|| self.start(call, key)).await {
+            Ok(started) => started.clone(),
             Err(error) => {
                 self.forget(key, &job);
                 return Err(error);
             }
-            Ok(Started::Left(reason)) => {
+        };
+        let (image, chains, first) = match started {
+            Started::Left(reason) => {
                 tracing::info!(image = %call.request.image_ref, %reason, "left to containerd");
                 return Ok(Some(RemoteOutcome::Fallback));
             }
-            Ok(Started::Rebased) => {
+            Started::Refused(outcome) => {
                 self.forget(key, &job);
-                return Ok(Some(rebased(call)));
+                return Ok(Some(outcome));
             }
-            Ok(Started::Pulling { layers, .. }) if is_rebased(call, layers) => {
-                return Ok(Some(rebased(call)));
-            }
-            Ok(Started::Pulling {
+            Started::Pulling {
                 image,
-                layers,
+                chains,
                 first,
-            }) => self.collect(call, *image, layers, *first).await,
+            } => (image, chains, first),
+        };
+        if is_rebased(call, &chains) {
+            return Ok(Some(rebased(call)));
+        }
+        let position = chains
+            .iter()
+            .position(|chain| *chain == call.request.snapshot_ref);
+        let Some(position) = position else {
+            return Ok(Some(RemoteOutcome::Fallback));
+        };
+        let collected = match position.checked_sub(first) {
+            Some(index) => self.collect(call, image, index).await,
+            None => Ok(false),
         };
         match collected {
-            Ok(()) => Ok(Some(RemoteOutcome::Committed)),
+            Ok(true) => Ok(Some(RemoteOutcome::Committed)),
+            Ok(false) => {
+                self.start_over(call, key, &job, image).await?;
+                Ok(None)
+            }
             Err(error) => {
                 self.forget(key, &job);
-                if error.kind == "cancelled" {
+                if error.is_cancelled() {
                     Ok(None)
                 } else {
                     Err(remote_error(call, &error))
@@ -134,28 +160,51 @@ impl Pulls {
         }
     }
 
-    /// Waits for the layer a call is about.
+    /// Waits for the layer a call is about; false when this pull cannot serve it and another one could.
     async fn collect(
         &self,
         call: &RemotePrepare,
         image: ImageId,
-        layers: &[Digest],
-        first: usize,
-    ) -> Result<(), PullError> {
-        let wanted = call.request.snapshot_ref;
-        let position = layers.iter().position(|chain| *chain == wanted);
-        let Some(index) = position.and_then(|position| position.checked_sub(first)) else {
-            // A layer below the first one wanted, or none of this image: the pull cannot serve it.
-            return Err(PullError::cancelled());
-        };
+        index: usize,
+    ) -> Result<bool, PullError> {
         let place = SnapshotPlace {
             namespace: call.namespace.clone(),
             parent: call.parent.clone(),
-            snapshot_ref: wanted,
+            snapshot_ref: call.request.snapshot_ref,
             labels: call.labels.clone(),
         };
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        self.driver.await_layer(image, index, place).await
+        match self.driver.await_layer_in_chain(image, index, place).await {
+            Err(error) if error.is_overtaken() => return Ok(false),
+            outcome => outcome?,
+        }
+        // containerd's garbage collector may have taken a layer that this pull linked before.
+        let found = self
+            .store
+            .find_committed(&call.request.snapshot_ref, call.parent.as_deref());
+        Ok(found.is_ok_and(|found| found.is_some()))
+    }
+
+    /// Begins a new pull at the layer asked for and ends the old one; what both want goes on.
+    async fn start_over(
+        self: &Arc<Self>,
+        call: &RemotePrepare,
+        key: &JobKey,
+        old: &Arc<Job>,
+        old_image: ImageId,
+    ) -> Result<(), RemoteError> {
+        let new = Arc::new(Job::default());
+        new.started
+            .get_or_try_init(|| self.start(call, key))
+            .await?;
+        {
+            let mut jobs = self.lock();
+            if jobs.get(key).is_none_or(|known| Arc::ptr_eq(known, old)) {
+                jobs.insert(key.clone(), new);
+            }
+        }
+        self.driver.cancel(old_image).await;
+        Ok(())
     }
 
     /// Reads what the image is and starts to pull all of it from this layer upward.
@@ -169,18 +218,17 @@ impl Pulls {
         if let Some(reason) = unsupported(&image) {
             return Ok(Started::Left(reason));
         }
-        let layers = chain_ids(&image);
-        let Some(first) = layers
-            .iter()
-            .position(|chain| *chain == call.request.snapshot_ref)
-        else {
-            return Ok(Started::Left(
-                "the layer asked for is none of the manifest's".into(),
-            ));
-        };
-        if is_rebased(call, &layers) {
-            return Ok(Started::Rebased);
+        let chains = chain_ids(&image);
+        if is_rebased(call, &chains) {
+            return Ok(Started::Refused(rebased(call)));
         }
+        let first = chains
+            .iter()
+            .position(|chain| *chain == call.request.snapshot_ref);
+        let Some(first) = first else {
+            // Not a layer of the manifest it names.
+            return Ok(Started::Refused(RemoteOutcome::Fallback));
+        };
         let request = PullRequest::new(image, registry, first).map_err(|error| RemoteError {
             class: RemoteErrorClass::Unavailable,
             message: format!("{}: {error}", call.request.image_ref),
@@ -194,12 +242,17 @@ impl Pulls {
         let (pulls, key) = (Arc::clone(self), key.clone());
         tokio::spawn(async move {
             let report = pull.finished().await;
-            tracing::info!(manifest = %key.manifest, outcome = ?report.outcome, bytes_fetched = report.stats.bytes_fetched, "pull finished");
+            tracing::info!(
+                manifest = %key.manifest,
+                outcome = ?report.outcome,
+                bytes_fetched = report.stats.bytes_fetched,
+                "pull finished"
+            );
             pulls.forget_image(&key, id);
         });
         Ok(Started::Pulling {
             image: id,
-            layers,
+            chains,
             first,
         })
     }

@@ -18,8 +18,8 @@ use crate::unpack::{FixError, Inherited, Staged};
 pub struct Directory {
     root: PathBuf,
     staging: PathBuf,
-    /// The first directory that did not exist before.
-    made: Option<PathBuf>,
+    /// Directories that did not exist before, the root first.
+    made: Vec<PathBuf>,
     linked: Mutex<BTreeMap<u32, LinkedLayer>>,
 }
 
@@ -77,24 +77,23 @@ impl Directory {
     /// Begins to fill `root`, which is empty or does not exist.
     ///
     /// # Errors
-    /// When a directory cannot be made; nothing is left then.
+    /// When a directory cannot be made, or another pull has begun to fill it; nothing is left then.
     pub fn begin(root: &Path) -> io::Result<Self> {
-        let made = first_missing(root);
+        let made = missing(root);
         let directory = Self {
             root: root.to_path_buf(),
             staging: root.join(STAGING),
             made,
             linked: Mutex::default(),
         };
-        let begun = fs::create_dir_all(&directory.staging)
-            .and_then(|()| fs::create_dir_all(root.join(LAYERS)));
-        match begun {
-            Ok(()) => Ok(directory),
-            Err(error) => {
-                directory.take_back()?;
-                Err(error)
-            }
-        }
+        fs::create_dir_all(root)
+            .and_then(|()| fs::create_dir(&directory.staging))
+            .inspect_err(|_| directory.remove_made())?;
+        fs::create_dir(root.join(LAYERS)).inspect_err(|_| {
+            let _ = fs::remove_dir(&directory.staging);
+            directory.remove_made();
+        })?;
+        Ok(directory)
     }
 
     /// Writes the manifest, which makes the directory complete.
@@ -121,16 +120,23 @@ impl Directory {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         };
-        if let Some(made) = &self.made {
-            return removed(fs::remove_dir_all(made));
-        }
         for directory in [&self.staging, &self.root.join(LAYERS)] {
             removed(fs::remove_dir_all(directory))?;
         }
         for file in [MANIFEST, MANIFEST_UNFINISHED] {
             removed(fs::remove_file(self.root.join(file)))?;
         }
+        self.remove_made();
         Ok(())
+    }
+
+    /// Removes the directories it made, unless others use them as well.
+    fn remove_made(&self) {
+        for made in &self.made {
+            if fs::remove_dir(made).is_err() {
+                return;
+            }
+        }
     }
 
     /// The `fs` directories to mount, the topmost first: down to the first layer that hides all below it.
@@ -215,15 +221,46 @@ impl Placement for Directory {
     }
 }
 
-/// The topmost ancestor of `path` that does not exist, `path` itself included.
-fn first_missing(path: &Path) -> Option<PathBuf> {
+/// `path` and its ancestors, as far as they do not exist.
+fn missing(path: &Path) -> Vec<PathBuf> {
     path.ancestors()
         .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
-        .last()
         .map(Path::to_path_buf)
+        .collect()
 }
 
 const LAYERS: &str = "layers";
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_UNFINISHED: &str = ".manifest.json.unfinished";
 const STAGING: &str = ".staging";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_filled_by_one_pull_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("image");
+        let first = Directory::begin(&root).unwrap();
+        let staged = first.stage("a").unwrap();
+        fs::create_dir(&staged).unwrap();
+        let error = Directory::begin(&root).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(staged.is_dir(), "what the first pull staged is gone");
+    }
+
+    #[test]
+    fn taking_back_spares_what_others_put_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Directory::begin(&folder.path().join("new/one")).unwrap();
+        let second = Directory::begin(&folder.path().join("new/two")).unwrap();
+        first.take_back().unwrap();
+        assert!(!folder.path().join("new/one").exists());
+        assert!(second.stage("x").unwrap().parent().unwrap().is_dir());
+        second.take_back().unwrap();
+        // Whoever made the shared directory found it in use, so it stays; nothing in it does.
+        let left = fs::read_dir(folder.path().join("new")).unwrap().count();
+        assert_eq!(left, 0);
+    }
+}

@@ -62,7 +62,9 @@ impl BlobWindow {
     }
 
     /// Adds bytes at `offset`. The engine never asks for the same byte twice while the first answer is kept.
-    pub fn publish(&self, offset: u64, segment: Segment) {
+    ///
+    /// Small pieces are put together into full segments, so that what is held stays close to what is charged.
+    pub fn publish(&self, offset: u64, mut segment: Segment) {
         let bytes = segment.len() as u64;
         if bytes == 0 {
             return;
@@ -72,7 +74,13 @@ impl BlobWindow {
         match before {
             Some((start, run)) if *start + run.bytes == offset => {
                 run.bytes += bytes;
-                run.segments.push_back(segment);
+                if let Some(last) = run.segments.back_mut() {
+                    let moved = last.fill(segment.bytes());
+                    segment.skip(moved);
+                }
+                if !segment.is_empty() {
+                    run.segments.push_back(segment);
+                }
             }
             _ => {
                 let run = Run {

@@ -85,6 +85,11 @@ impl Segment {
         count
     }
 
+    /// Forgets the first `bytes`.
+    pub fn skip(&mut self, bytes: usize) {
+        self.start += bytes.min(self.len());
+    }
+
     /// Keeps only the first `bytes`.
     pub fn truncate(&mut self, bytes: usize) {
         self.end = self.end.min(self.start + bytes);

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use self::needs::Need;
-use self::outcome::Outcomes;
+use self::outcome::{Outcomes, Totals};
 use crate::packages;
 use crate::steps::{Steps, succeed};
 use crate::workspace::Workspace;
@@ -25,7 +25,7 @@ use crate::workspace::Workspace;
 )]
 pub(crate) struct Test {
     /// Seeds of the simulator's swarm
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
     seeds: u64,
 
     /// Show what every test prints, not only the ends of the groups
@@ -52,12 +52,16 @@ impl Test {
         }
         let is_built = steps.run("build", || build(&workspace));
         if is_built {
-            steps.run("tests", || {
+            let all_well = steps.run("tests", || {
                 runner::run(&workspace, unmet.is_empty(), self.verbose, &mut outcomes)
             });
+            if !all_well && outcomes.totals().failed == 0 {
+                // Something ended badly that is no test, such as an example in the documentation that does not compile.
+                outcomes.group("cargo test").count(false);
+            }
             let swarm = format!("simulator swarm, {} seeds", self.seeds);
             let passed = steps.run(&swarm, || run_swarm(&workspace, self.seeds));
-            outcomes.group("parapull-sim: swarm").count(passed);
+            outcomes.group("sim: swarm command").count(passed);
         } else {
             outcomes.group("build").count(false);
         }
@@ -75,12 +79,17 @@ fn conclude(steps: &Steps, outcomes: &Outcomes, unmet: &[Need]) -> ExitCode {
     let totals = outcomes.totals();
     // The line stands alone, so that a program can read it.
     println!("\n{} passed, {} failed", totals.passed, totals.failed);
-    if totals.failed > 0 || !outcomes.is_complete() {
-        ExitCode::FAILURE
-    } else if totals.skipped > 0 || !unmet.is_empty() {
-        ExitCode::from(SKIPPED)
+    ExitCode::from(code(totals, outcomes.is_complete(), unmet.len()))
+}
+
+/// How the command ends: a failure is worse than something skipped, and nothing having run is a failure.
+const fn code(totals: Totals, anything_ran: bool, groups_unmet: usize) -> u8 {
+    if totals.failed > 0 || !anything_ran {
+        1
+    } else if totals.skipped > 0 || groups_unmet > 0 {
+        SKIPPED
     } else {
-        ExitCode::SUCCESS
+        0
     }
 }
 
@@ -114,3 +123,32 @@ const SKIPPED: u8 = 3;
 
 /// The swarm ends here even with seeds left, so that the whole command stays under 40 minutes on two slow cores.
 const SWARM_SECONDS_MAX: u32 = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_failed_from_skipped() {
+        let cases = [
+            ((5, 0, 0), true, 0, 0),
+            ((5, 1, 0), true, 0, 1),
+            ((5, 1, 2), true, 1, 1),
+            ((5, 0, 2), true, 0, 3),
+            ((5, 0, 0), true, 1, 3),
+            ((0, 0, 0), false, 1, 1),
+        ];
+        for ((passed, failed, skipped), anything_ran, groups_unmet, expected) in cases {
+            let totals = Totals {
+                passed,
+                failed,
+                skipped,
+            };
+            assert_eq!(
+                code(totals, anything_ran, groups_unmet),
+                expected,
+                "{totals:?}, {groups_unmet} groups"
+            );
+        }
+    }
+}

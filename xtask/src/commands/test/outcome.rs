@@ -14,15 +14,24 @@ pub(super) struct Outcomes {
 /// How one group ended.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// Tests that passed and did what they are for.
-    pub(super) passed: u64,
-    /// Tests that failed, and runners that ended without a word.
-    pub(super) failed: u64,
-    /// Tests that said they could not run.
-    pub(super) skipped: u64,
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    /// Why tests said they could not run.
     reasons: Vec<String>,
     /// A runner started and has not told its result.
     is_open: bool,
+}
+
+/// All groups together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// As the runners have it: a test that said SKIPPED is among them.
+    pub(super) passed: u64,
+    /// Tests that failed, and runners that ended without a word.
+    pub(super) failed: u64,
+    /// How often a test said SKIPPED, and what a runner ignored.
+    pub(super) skipped: u64,
 }
 
 impl Outcome {
@@ -33,6 +42,10 @@ impl Outcome {
         } else {
             self.failed += 1;
         }
+    }
+
+    fn skipped(&self) -> u64 {
+        self.ignored + self.reasons.len() as u64
     }
 }
 
@@ -59,7 +72,7 @@ impl Outcomes {
             let (passed, failed, ignored) = counted(counts);
             outcome.passed += passed;
             outcome.failed += failed;
-            outcome.skipped += ignored;
+            outcome.ignored += ignored;
             outcome.is_open = false;
         } else if let Some(reason) = line.trim_start().strip_prefix("SKIPPED ") {
             outcome.reasons.push(reason.to_owned());
@@ -72,22 +85,19 @@ impl Outcomes {
             let outcome = self.group(&name);
             if std::mem::take(&mut outcome.is_open) {
                 outcome.failed += 1;
-                outcome
-                    .reasons
-                    .push("the runner ended without a result".into());
             }
             // A test that says SKIPPED passes for its runner. One test may say it for several parts of itself.
             outcome.reasons.dedup();
         }
     }
 
-    /// All groups together. A test that said SKIPPED counts as skipped and, as its runner has it, as passed.
-    pub(super) fn totals(&self) -> Outcome {
-        let mut totals = Outcome::default();
+    /// All groups together.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
         for outcome in self.groups.values() {
             totals.passed += outcome.passed;
             totals.failed += outcome.failed;
-            totals.skipped += outcome.skipped + outcome.reasons.len() as u64;
+            totals.skipped += outcome.skipped();
         }
         totals
     }
@@ -97,7 +107,7 @@ impl Outcomes {
         self.groups.values().any(|outcome| outcome.passed > 0)
     }
 
-    /// A line per group, then why things were skipped.
+    /// A line per group that holds tests, then why things were skipped.
     pub(super) fn table(&self) -> String {
         let width = self
             .groups
@@ -108,8 +118,11 @@ impl Outcomes {
             .max(5);
         let mut table = format!("{:<width$}  passed  failed  skipped\n", "group");
         for (name, outcome) in &self.groups {
-            let skipped = outcome.skipped + outcome.reasons.len() as u64;
+            let skipped = outcome.skipped();
             let (passed, failed) = (outcome.passed, outcome.failed);
+            if passed + failed + skipped == 0 {
+                continue;
+            }
             let _ = writeln!(
                 table,
                 "{name:<width$}  {passed:>6}  {failed:>6}  {skipped:>7}"

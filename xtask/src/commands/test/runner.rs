@@ -89,7 +89,8 @@ fn runners(workspace: &Workspace) -> anyhow::Result<BTreeMap<String, String>> {
 fn group_of(line: &str, runners: &BTreeMap<String, String>) -> Option<String> {
     let line = line.trim_start();
     if let Some(crate_name) = line.strip_prefix("Doc-tests ") {
-        return Some(format!("{crate_name}: documentation"));
+        let crate_name = crate_name.strip_prefix("parapull_").unwrap_or(crate_name);
+        return Some(format!("{}: documentation", crate_name.replace('_', "-")));
     }
     let path = line.strip_prefix("Running ")?.rsplit_once('(')?.1;
     let name = path.trim_end_matches(')').rsplit('/').next()?;
@@ -171,7 +172,7 @@ mod tests {
             ),
             (
                 "   Doc-tests parapull_engine",
-                Some("parapull_engine: documentation"),
+                Some("engine: documentation"),
             ),
             ("test a ... ok", None),
             ("Running late", None),

@@ -1,0 +1,8 @@
+//! The engine's contract, a sentence a test.
+
+#[path = "../bench/mod.rs"]
+mod bench;
+mod ending;
+mod fetching;
+mod limits;
+mod linking;
