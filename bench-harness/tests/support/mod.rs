@@ -14,6 +14,8 @@ use parapull_snapshotter::digest::Digest;
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
+pub(crate) mod node;
+
 /// Says loudly why a test cannot run here, or fails where everything is required.
 pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
     let missing = programs.iter().find(|name| find_program(name, "").is_err());

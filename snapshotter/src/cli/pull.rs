@@ -128,20 +128,18 @@ impl PullCommand {
                 }
                 Found::Empty => {}
             }
+            let recorder = self.trace.as_deref().map(Recorder::create).transpose();
+            let recorder = recorder.map_err(|error| Failure::new("disk", with_sources(&error)))?;
             let directory =
                 Arc::new(Directory::begin(&self.to).map_err(|error| self.disk(&error))?);
-            let sockets = runtimes.sockets.handle().clone();
-            let pulled = self
-                .fill(
-                    &config,
-                    engine,
-                    image.clone(),
-                    registry.clone(),
-                    Arc::clone(&directory),
-                    sockets,
-                    &stop,
-                )
-                .await;
+            let settings = Settings {
+                config: engine,
+                placement: Arc::clone(&directory),
+                bounds: config.bounds(),
+                sockets: runtimes.sockets.handle().clone(),
+                recorder,
+            };
+            let pulled = self.fill(settings, image.clone(), registry, &stop).await;
             let finished = pulled.and_then(|report| {
                 directory
                     .complete(&image.manifest_bytes)
@@ -170,22 +168,11 @@ impl PullCommand {
     /// Pulls every layer into the directory.
     async fn fill(
         &self,
-        config: &Config,
-        engine: parapull_engine::Config,
+        settings: Settings<Directory>,
         image: Image,
         registry: Registry,
-        directory: Arc<Directory>,
-        sockets: tokio::runtime::Handle,
         stop: &Stop,
     ) -> Result<PullReport, Failure> {
-        let recorder = self.trace.as_deref().map(Recorder::create).transpose();
-        let settings = Settings {
-            config: engine,
-            placement: directory,
-            bounds: config.bounds(),
-            sockets,
-            recorder: recorder.map_err(|error| Failure::new("disk", error))?,
-        };
         let (driver, task) = Driver::start(settings);
         let digests: Vec<_> = image
             .layers
