@@ -151,7 +151,7 @@ impl TestImage {
     }
 
     /// The directories that a layer's archive names itself, and the regular files, without their `./` and last slash.
-    pub fn entries(&self, index: usize) -> (BTreeSet<Vec<u8>>, Vec<(Vec<u8>, Digest)>) {
+    pub fn entries(&self, index: usize) -> Entries {
         let blob = self.layout.blob_path(&self.layers[index].digest).unwrap();
         let bytes = std::fs::read(blob).unwrap();
         let mut tar = Vec::new();
@@ -206,3 +206,6 @@ pub fn memory() -> PathBuf {
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Paths of a layer, and the digests of its files.
+pub type Entries = (BTreeSet<Vec<u8>>, Vec<(Vec<u8>, Digest)>);
