@@ -1,19 +1,21 @@
 //! The engine's time in production.
 
-use std::time::{Duration, Instant as StdInstant};
+use std::time::Duration;
 
 use parapull_engine::Instant;
 
 /// Nanoseconds since the driver started; monotonic, and it stands still while the machine sleeps.
+///
+/// It is the runtime's clock, so that where a test moves that one by itself, deadlines and facts stay in order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MonotonicClock {
-    start: StdInstant,
+    start: tokio::time::Instant,
 }
 
 impl MonotonicClock {
     pub(super) fn start() -> Self {
         Self {
-            start: StdInstant::now(),
+            start: tokio::time::Instant::now(),
         }
     }
 
@@ -23,6 +25,6 @@ impl MonotonicClock {
 
     /// The tokio instant at which the engine's `at` is reached.
     pub(super) fn deadline(self, at: Instant) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.start + Duration::from_nanos(at.0))
+        self.start + Duration::from_nanos(at.0)
     }
 }
