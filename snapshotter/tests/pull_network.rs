@@ -233,12 +233,9 @@ impl Ended {
             simulation.strategy, simulation.seed, simulation.events
         );
         let to = self.folder.path().join("image");
-        let report = match self.report.as_ref().expect("an end") {
-            Err(_) => {
-                assert!(!to.exists(), "{case}");
-                return false;
-            }
-            Ok(report) => report,
+        let Ok(report) = self.report.as_ref().expect("an end") else {
+            assert!(!to.exists(), "{case}");
+            return false;
         };
         if report.outcome != Outcome::Ready {
             let error = report.error.as_ref().expect("a cause");
