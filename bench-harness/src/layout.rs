@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use parapull_scenario::Encoding;
 use serde::Deserialize;
 
 /// Why an image layout cannot be read; reads after "failed to …".
@@ -71,6 +72,8 @@ pub struct LayerContents {
     pub entries: u64,
     /// Uncompressed bytes of the archive.
     pub uncompressed_bytes: u64,
+    /// How it is compressed.
+    pub encoding: Encoding,
 }
 
 impl Layout {
@@ -140,24 +143,30 @@ impl Layout {
 }
 
 impl LayoutLayer {
-    /// Opens the layer's archive, decompressed.
+    /// How the layer's archive is compressed, told by its magic as containerd does.
     ///
-    /// The compression is told by its magic, as containerd does.
+    /// # Errors
+    /// When the blob cannot be read.
+    pub fn encoding(&self) -> io::Result<Encoding> {
+        let mut magic = [0; 4];
+        let read = File::open(&self.blob)?.read(&mut magic)?;
+        Ok(match &magic[..read] {
+            [0x1f, 0x8b, ..] => Encoding::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Encoding::Zstd,
+            _ => Encoding::Plain,
+        })
+    }
+
+    /// Opens the layer's archive, decompressed.
     ///
     /// # Errors
     /// When the blob cannot be opened.
     pub fn open(&self) -> io::Result<Box<dyn Read>> {
-        let mut file = File::open(&self.blob)?;
-        let mut magic = [0; 4];
-        let read = file.read(&mut magic)?;
-        file.seek(SeekFrom::Start(0))?;
-        let reader = BufReader::with_capacity(BUFFER_BYTES, file);
-        Ok(match &magic[..read] {
-            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(reader)),
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
-                Box::new(zstd::stream::read::Decoder::with_buffer(reader)?)
-            }
-            _ => Box::new(reader),
+        let reader = BufReader::with_capacity(BUFFER_BYTES, File::open(&self.blob)?);
+        Ok(match self.encoding()? {
+            Encoding::Gzip => Box::new(MultiGzDecoder::new(reader)),
+            Encoding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
+            Encoding::Plain => Box::new(reader),
         })
     }
 
@@ -167,7 +176,10 @@ impl LayoutLayer {
     /// [`LayoutError::File`] when the blob cannot be read or is no archive.
     pub fn contents(&self) -> Result<LayerContents, LayoutError> {
         let read = || -> io::Result<LayerContents> {
-            let mut contents = LayerContents::default();
+            let mut contents = LayerContents {
+                encoding: self.encoding()?,
+                ..LayerContents::default()
+            };
             let mut archive = tar::Archive::new(self.open()?);
             for entry in archive.entries()? {
                 let entry = entry?;

@@ -1,8 +1,8 @@
 //! Real pulls side by side: private daemons, tree comparison, measurement, reports.
 //!
 //! The library starts and stops the processes a comparison needs ([`processes`]), asks them to pull ([`cri`], [`ctr`]),
-//! proves that two results are the same tree ([`tree`]), measures ([`measure`], [`limits`]) and tells people
-//! ([`report`]). It makes no scheduling decision: every strategy is the engine's.
+//! proves that two results are the same tree ([`tree`]), measures ([`measure`], [`limits`]), asks the
+//! simulator for the same ([`simulation`]) and tells people ([`report`]). It makes no scheduling decision: every strategy is the engine's.
 
 #![forbid(unsafe_code)]
 
@@ -14,4 +14,6 @@ pub mod measure;
 pub mod processes;
 pub mod pulls;
 pub mod report;
+pub mod simulation;
+pub mod timeline;
 pub mod tree;

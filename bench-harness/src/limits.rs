@@ -2,20 +2,23 @@
 //!
 //! Measured beside the pulls it bounds; from it comes the time no puller can beat. Nothing is pulled here.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use parapull_scenario::Encoding;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::layout::{Layout, LayoutLayer};
-use crate::processes::http_get;
+use crate::processes::{find_program, http_get};
 use crate::report::{ImageSize, seconds_text};
 
 /// Why a limit could not be measured; reads after "failed to …".
@@ -40,6 +43,9 @@ pub struct Limits {
     pub sha256_bytes_per_second: f64,
     /// Uncompressed bytes/s when inflating this image's own layers on one thread.
     pub inflate_bytes_per_second: f64,
+    /// Uncompressed bytes/s of the programs containerd inflates with, through a pipe, by their names; those installed.
+    #[serde(default)]
+    pub program_inflate_bytes_per_second: BTreeMap<String, f64>,
     /// Bytes/s into one big file on the target file system.
     pub write_bytes_per_second: f64,
     /// Small files created, written and closed per second on the target file system, one thread.
@@ -76,6 +82,7 @@ impl Limits {
             sha256_bytes_per_second: best(sha256_rate).map_err(failed("hashing", work))?,
             inflate_bytes_per_second: best(|| inflate_rate(&layout.layers))
                 .map_err(failed("inflating", work))?,
+            program_inflate_bytes_per_second: program_rates(&layout.layers),
             write_bytes_per_second: best(|| write_rate(work)).map_err(failed("writing", work))?,
             files_per_second: best(|| file_rate(work)).map_err(failed("file creation", work))?,
             lower_bound_seconds: None,
@@ -139,6 +146,13 @@ impl Limits {
             "- inflate of these layers, one thread: {} out",
             rate(self.inflate_bytes_per_second)
         );
+        for (name, bytes_per_second) in &self.program_inflate_bytes_per_second {
+            let _ = writeln!(
+                text,
+                "- the same by `{name}`: {} out",
+                rate(*bytes_per_second)
+            );
+        }
         let _ = writeln!(
             text,
             "- write, one file: {}",
@@ -233,6 +247,45 @@ fn inflate_rate(layers: &[LayoutLayer]) -> io::Result<f64> {
     let mut inflated = 0;
     for layer in layers {
         inflated += io::copy(&mut layer.open()?, &mut io::sink())?;
+    }
+    Ok(per_second(inflated, start))
+}
+
+/// The rates of containerd's decompression programs on the gzip layers; a program that fails here has none.
+fn program_rates(layers: &[LayoutLayer]) -> BTreeMap<String, f64> {
+    let mut rates = BTreeMap::new();
+    for name in ["unpigz", "igzip"] {
+        let Ok(program) = find_program(name, "") else {
+            continue;
+        };
+        match best(|| program_rate(&program, layers)) {
+            Ok(rate) if rate > 0.0 => drop(rates.insert(name.to_owned(), rate)),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(name, %error, "its rate is unknown"),
+        }
+    }
+    rates
+}
+
+fn program_rate(program: &Path, layers: &[LayoutLayer]) -> io::Result<f64> {
+    let start = Instant::now();
+    let mut inflated = 0;
+    for layer in layers {
+        if layer.encoding()? != Encoding::Gzip {
+            continue;
+        }
+        let mut child = Command::new(program)
+            .args(["-d", "-c"])
+            .stdin(File::open(&layer.blob)?)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        if let Some(mut output) = child.stdout.take() {
+            inflated += io::copy(&mut output, &mut io::sink())?;
+        }
+        if !child.wait()?.success() {
+            return Err(io::Error::other(format!("it fails on {}", layer.digest)));
+        }
     }
     Ok(per_second(inflated, start))
 }

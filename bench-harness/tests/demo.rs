@@ -12,6 +12,8 @@ use std::process::Output;
 use assert_cmd::Command;
 use parapull_bench::layout::Layout;
 use parapull_bench::processes::Programs;
+use parapull_bench::pulls::{RegistryKind, Stage, StageOptions};
+use parapull_engine::Strategy;
 use support::{can_run, directory, file, hard_link, hello_program, symlink, write_layout};
 
 fn write_image(to: &Path) {
@@ -88,6 +90,11 @@ fn equal_trees_succeed_and_one_wrong_file_fails() {
         "{stdout}"
     );
     assert!(folder.path().join("out/comparison.svg").is_file());
+    assert!(folder.path().join("out/timeline.svg").is_file());
+    assert!(
+        stdout.contains("simulated only: no trace was recorded"),
+        "{stdout}"
+    );
 
     let bad = demo(folder.path(), "streamed");
     assert_eq!(bad.status.code(), Some(1));
@@ -118,11 +125,8 @@ fn a_missing_program_says_how_to_get_it() {
     );
 }
 
-#[test]
-fn the_demo_runs_through_a_real_containerd() {
-    if !can_run("demo through containerd", &["containerd", "ctr", "runc"]) {
-        return;
-    }
+/// Whether the project's own programs are there to be run.
+fn programs_are_built(test: &str) -> bool {
     // They belong to other packages, which a test of this one does not build.
     let programs = Programs::beside_this_one();
     if programs.snapshotter().is_err() || programs.fake_registry().is_err() {
@@ -130,9 +134,93 @@ fn the_demo_runs_through_a_real_containerd() {
             std::env::var_os("PARAPULL_REQUIRE_ALL").is_none(),
             "build the workspace's programs first"
         );
-        eprintln!(
-            "SKIPPED demo through containerd: parapull-snapshotter or fake-registry is not built"
+        eprintln!("SKIPPED {test}: parapull-snapshotter or fake-registry is not built");
+        return false;
+    }
+    true
+}
+
+/// Folders of a pull whose `tree_sha256` is not what its command printed fail the demo.
+#[test]
+fn the_embedded_demo_pulls_for_real_and_draws_what_it_measured() {
+    if !can_run("embedded demo", &[]) || !programs_are_built("embedded demo") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for image in ["tiny", "metadata"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_parapull-bench"))
+            .args(["demo", "--embedded", "--image", image, "--out"])
+            .arg(folder.path().join("out"))
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{image}: {stdout}{}",
+            String::from_utf8_lossy(&output.stderr)
         );
+        assert!(
+            stdout.contains("trees equal: yes")
+                && stdout.contains("our pull over time, measured above simulated"),
+            "{image}: {stdout}"
+        );
+        let report = fs::read(folder.path().join("out/report.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+        for line in report["summary"].as_array().unwrap() {
+            assert!(line["simulated_seconds"].as_f64().unwrap() > 0.0, "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_pull_command_says_the_digest_that_its_folders_have() {
+    if !can_run("tree digest", &[]) || !programs_are_built("tree digest") {
+        return;
+    }
+    let options = StageOptions {
+        image: "metadata".into(),
+        registry: RegistryKind::Fake,
+        profile: None,
+        work: None,
+        programs: Programs::beside_this_one(),
+        containerd: None,
+    };
+    let stage = Stage::prepare(&options).unwrap();
+    let found = stage.pull_by_command(Strategy::Streamed, 0).unwrap().run;
+    let target = stage.work().join("by-hand");
+    let output = Command::new(options.programs.snapshotter().unwrap())
+        .args(["pull", stage.reference(), "--json", "--to"])
+        .arg(&target)
+        .output()
+        .unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["tree_sha256"], found.tree_sha256.as_str());
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let program = env!("CARGO_BIN_EXE_parapull-bench");
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("{program} report {} | true", folder.path().display());
+    let result = serde_json::json!({
+        "schema": 1, "command": "x".repeat(200_000), "revision": "", "limits": null, "runs": [], "summary": [],
+        "machine": {"cpu": "", "cores": 2, "memory_bytes": 0, "kernel": "", "filesystem": "", "load": 0.0},
+        "image": {"name": "", "layers": 0, "compressed_bytes": 0, "uncompressed_bytes": 0, "files": 0},
+    });
+    fs::write(folder.path().join("report.json"), result.to_string()).unwrap();
+    let output = Command::new("bash")
+        .args(["-o", "pipefail", "-c", &script])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+}
+
+#[test]
+fn the_demo_runs_through_a_real_containerd() {
+    if !can_run("demo through containerd", &["containerd", "ctr", "runc"])
+        || !programs_are_built("demo through containerd")
+    {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

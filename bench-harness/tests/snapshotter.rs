@@ -28,6 +28,7 @@ fn it_is_ready_when_its_socket_accepts_and_gone_when_dropped() {
 import socket, sys
 arguments = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 assert sys.argv[1] == 'serve' and arguments['--containerd-address'] == '/c.sock', sys.argv
+assert 'trace_dir = ' in open(arguments['--config']).read()
 assert 'window = \"64MiB\"' in open(arguments['--config']).read()
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(arguments['--address'].removeprefix('unix://'))
@@ -40,16 +41,12 @@ while True:
     let options = SnapshotterOptions {
         containerd_socket: "/c.sock".into(),
         settings: vec!["window = \"64MiB\"".into()],
-        plain_http_hosts: vec!["127.0.0.1:5000".into()],
+        traces: Some(folder.join("traces")),
     };
     let mut snapshotter = Snapshotter::start(&programs, &folder, &options).unwrap();
     assert_eq!(snapshotter.proxy(), &Snapshotter::announced(&folder));
     assert!(snapshotter.is_running());
-    assert!(
-        fs::read_to_string(folder.join("hosts/127.0.0.1:5000/hosts.toml"))
-            .unwrap()
-            .contains("http://")
-    );
+    assert!(folder.join("traces").is_dir());
     let process = format!("/proc/{}", snapshotter.id());
     assert!(Path::new(&process).exists());
     drop(snapshotter);

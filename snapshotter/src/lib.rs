@@ -11,5 +11,6 @@ pub mod registry;
 pub mod remote;
 pub mod spool;
 pub mod store;
+pub mod tree;
 pub mod unpack;
 pub mod window;

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
-use parapull_bench::limits::Limits;
 use parapull_bench::measure::{Machine, interleaved};
 use parapull_bench::pulls::{Pulled, Stage, Subject};
 use parapull_bench::report::{self, ComparisonResult, SCHEMA};
 use parapull_bench::tree::{Difference, ImageTree};
 
+use super::output::say;
 use super::progress::Progress;
 use super::{StageArguments, command_line};
 
@@ -74,11 +74,8 @@ impl Compare {
             };
             report::write(&result, &out).context("failed to report")?;
             if !self.json {
-                println!(
-                    "{}\nwritten to {}\n",
-                    report::markdown(&result),
-                    out.display()
-                );
+                let text = report::markdown(&result);
+                say(&format!("{text}\nwritten to {}\n\n", out.display()))?;
             }
             differences.extend(
                 found
@@ -116,13 +113,12 @@ impl Compare {
             .with_context(|| format!("failed to serve {image}"))?;
         let machine = Machine::here(stage.work());
         progress.say("measuring what this machine can do at best");
-        let limits = Limits::measure(
-            stage.layout(),
-            stage.image(),
-            &stage.blob_urls(),
-            stage.work(),
-        )
-        .context("failed to measure the limits")?;
+        let limits = stage.limits().context("failed to measure the limits")?;
+        progress.say("simulating");
+        let simulation = stage
+            .model(&limits)
+            .context("failed to simulate")?
+            .simulate(subjects);
         let mut runs = Vec::new();
         let mut first: Option<ImageTree> = None;
         let mut differences = Vec::new();
@@ -153,6 +149,7 @@ impl Compare {
             image: stage.image().clone(),
             registry: stage.registry_name(),
             limits: Some(limits),
+            simulation: Some(simulation),
             runs,
             summary: Vec::new(),
         };
@@ -163,7 +160,7 @@ impl Compare {
 /// Pulls once and leaves nothing behind.
 pub(super) fn pull(stage: &Stage, subject: &Subject, rep: usize) -> anyhow::Result<Pulled> {
     if let Subject::Strategy(strategy) = subject {
-        return Ok(stage.pull_by_command(strategy, rep)?);
+        return Ok(stage.pull_by_command(*strategy, rep)?);
     }
     let pulled = stage.pull_by_cri(subject, "cri", rep)?.pulled();
     stage.remove("cri")?;
@@ -177,8 +174,7 @@ fn print_json(results: &[ComparisonResult]) -> anyhow::Result<()> {
             serde_json::to_string_pretty(&serde_json::json!({"schema": SCHEMA, "results": all}))?
         }
     };
-    println!("{text}");
-    Ok(())
+    say(&format!("{text}\n"))
 }
 
 /// A folder name for an image's spec.

@@ -7,8 +7,12 @@ use clap::Args;
 use parapull_bench::measure::Machine;
 use parapull_bench::processes::find_program;
 use parapull_bench::pulls::{Pulled, Stage, Subject};
-use parapull_bench::report::{self, ComparisonResult, Run, SCHEMA};
+use parapull_bench::report::{self, ComparisonResult, Panel, Run, SCHEMA};
+use parapull_bench::timeline::Timeline;
+use parapull_engine::Strategy;
+use parapull_sim::Prediction;
 
+use super::output::say;
 use super::progress::Progress;
 use super::{StageArguments, command_line};
 
@@ -38,18 +42,19 @@ pub(super) struct Demo {
     stage: StageArguments,
 }
 
-/// One line of the table.
-struct Line {
-    run: Run,
-    /// What the simulator says for this machine, where it was asked.
-    simulated: Option<f64>,
-}
-
 /// What the demo found.
 struct Found {
-    lines: Vec<Line>,
+    runs: Vec<Run>,
     differences: Vec<String>,
     container: Option<String>,
+    /// When our pull's layers did what, where it was recorded.
+    measured: Option<Timeline>,
+}
+
+/// Where the pictures are.
+struct Pictures {
+    comparison: PathBuf,
+    timeline: PathBuf,
 }
 
 impl Demo {
@@ -60,7 +65,7 @@ impl Demo {
             why_no_containerd(self.stage.containerd.is_some())
         };
         if let Some(why) = &missing {
-            println!("Running without containerd: {why}.");
+            say(&format!("Running without containerd: {why}.\n"))?;
         }
         let options = self.stage.options(&self.image);
         // A missing program is told before minutes of crafting and pulling, not after.
@@ -69,7 +74,16 @@ impl Demo {
         progress.say(format!("crafting and serving {}", self.image));
         let stage = Stage::prepare(&options).context("failed to serve the image")?;
         let machine = Machine::here(stage.work());
-        let found = if self.embedded || missing.is_some() {
+        progress.say("measuring what this machine can do at best");
+        let limits = stage.limits().context("failed to measure the limits")?;
+        let model = stage.model(&limits).context("failed to simulate")?;
+        let subjects = if self.embedded || missing.is_some() {
+            [Subject::Strategy(Strategy::Sequential), OURS_EMBEDDED]
+        } else {
+            [Subject::Containerd(None), Subject::Parapull]
+        };
+        let simulation = model.simulate(&subjects);
+        let found = if subjects[1] == OURS_EMBEDDED {
             embedded(&stage, &progress)?
         } else {
             through_containerd(&stage, &progress)?
@@ -83,13 +97,24 @@ impl Demo {
             machine,
             image: stage.image().clone(),
             registry: stage.registry_name(),
-            limits: None,
-            runs: found.lines.iter().map(|line| line.run.clone()).collect(),
+            limits: Some(limits),
+            simulation: Some(simulation),
+            runs: found.runs.clone(),
             summary: Vec::new(),
         }
         .summarised();
         report::write(&result, &self.out).context("failed to report")?;
-        self.print(&found, &result);
+        let prediction = model
+            .predict(&subjects[1])
+            .context("failed to simulate our pull")?;
+        let timeline = self
+            .draw_timeline(&found, &prediction)
+            .context("failed to report")?;
+        let pictures = Pictures {
+            comparison: report::picture(&self.out),
+            timeline,
+        };
+        say(&summary(&found, &result, &pictures))?;
         if found.differences.is_empty() {
             return Ok(());
         }
@@ -100,33 +125,63 @@ impl Demo {
         );
     }
 
-    fn print(&self, found: &Found, result: &ComparisonResult) {
-        let image = &result.image;
-        println!(
-            "{}: {} layers, {:.1} MB compressed, {:.1} MB unpacked, on {}\n",
-            image.name,
-            image.layers,
-            image.compressed_bytes as f64 / 1e6,
-            image.uncompressed_bytes as f64 / 1e6,
-            result.machine.filesystem
+    /// Draws what our pull's layers did when: as measured, where it was recorded, and as simulated.
+    fn draw_timeline(
+        &self,
+        found: &Found,
+        prediction: &Prediction,
+    ) -> Result<PathBuf, report::ReportError> {
+        let panel = |name: &str, timeline| Panel {
+            name: name.into(),
+            timeline,
+        };
+        let mut panels = Vec::new();
+        panels.extend(
+            found
+                .measured
+                .clone()
+                .map(|timeline| panel("measured", timeline)),
         );
-        print!("{}", table(&found.lines));
-        println!(
-            "\ntrees equal: {}",
-            if found.differences.is_empty() {
-                "yes"
-            } else {
-                "NO"
-            }
-        );
-        if let Some(output) = &found.container {
-            println!(
-                "a container from the parapull image says: {}",
-                output.trim_end()
-            );
-        }
-        println!("picture: {}", self.out.join("comparison.svg").display());
+        panels.push(panel("simulated", Timeline::of_prediction(prediction)));
+        let title = format!("Pulling {} with parapull, layer by layer", self.image);
+        report::write_timeline(&title, &panels, &self.out)
     }
+}
+
+/// What a person reads at the end.
+fn summary(found: &Found, result: &ComparisonResult, pictures: &Pictures) -> String {
+    let image = &result.image;
+    let mut text = format!(
+        "{}: {} layers, {:.1} MB compressed, {:.1} MB unpacked, on {}\n\n{}\ntrees equal: {}\n",
+        image.name,
+        image.layers,
+        image.compressed_bytes as f64 / 1e6,
+        image.uncompressed_bytes as f64 / 1e6,
+        result.machine.filesystem,
+        table(result),
+        if found.differences.is_empty() {
+            "yes"
+        } else {
+            "NO"
+        }
+    );
+    if let Some(output) = &found.container {
+        let output = output.trim_end();
+        text.push_str(&format!(
+            "a container from the parapull image says: {output}\n"
+        ));
+    }
+    text.push_str(&format!(
+        "pictures: {}\n          {} ({})\n",
+        pictures.comparison.display(),
+        pictures.timeline.display(),
+        if found.measured.is_some() {
+            "our pull over time, measured above simulated"
+        } else {
+            "our pull over time, simulated only: no trace was recorded"
+        }
+    ));
+    text
 }
 
 fn through_containerd(stage: &Stage, progress: &Progress) -> anyhow::Result<Found> {
@@ -153,11 +208,11 @@ fn through_containerd(stage: &Stage, progress: &Progress) -> anyhow::Result<Foun
 fn embedded(stage: &Stage, progress: &Progress) -> anyhow::Result<Found> {
     progress.say("sequential pull");
     let sequential = stage
-        .pull_by_command("sequential", 0)
+        .pull_by_command(Strategy::Sequential, 0)
         .context("failed to pull sequentially")?;
     progress.say("streamed pull");
     let streamed = stage
-        .pull_by_command("streamed", 0)
+        .pull_by_command(Strategy::Streamed, 0)
         .context("failed to pull streamed")?;
     Ok(found(sequential, streamed, None))
 }
@@ -169,14 +224,11 @@ fn found(baseline: Pulled, ours: Pulled, container: Option<String>) -> Found {
         .iter()
         .map(ToString::to_string)
         .collect();
-    let line = |pulled: Pulled| Line {
-        run: pulled.run,
-        simulated: None,
-    };
     Found {
-        lines: vec![line(baseline), line(ours)],
+        runs: vec![baseline.run, ours.run],
         differences,
         container,
+        measured: ours.timeline,
     }
 }
 
@@ -194,67 +246,56 @@ fn why_no_containerd(has_own: bool) -> Option<String> {
     missing.map(|name| format!("{name} is not installed"))
 }
 
-fn table(lines: &[Line]) -> String {
-    let with_simulation = lines.iter().any(|line| line.simulated.is_some());
-    let baseline = lines.first().map_or(0.0, |line| line.run.seconds);
+fn table(result: &ComparisonResult) -> String {
     let mut text = format!(
-        "{:<14}{:>10}{:>10}{:>14}{:>14}",
-        "", "seconds", "speed-up", "fetched MB", "written MB"
+        "{:<14}{:>10}{:>10}{:>13}{:>14}{:>14}\n",
+        "", "seconds", "speed-up", "simulated s", "fetched MB", "written MB"
     );
-    if with_simulation {
-        text.push_str(&format!("{:>12}", "simulated"));
-    }
-    text.push('\n');
     let megabytes = |value: Option<u64>| {
         value.map_or_else(|| "–".into(), |value| format!("{:.1}", value as f64 / 1e6))
     };
-    for line in lines {
-        let run = &line.run;
+    for (line, run) in result.summary.iter().zip(&result.runs) {
+        let simulated = line
+            .simulated_seconds
+            .map_or_else(|| "–".into(), report::seconds_text);
         text.push_str(&format!(
-            "{:<14}{:>10}{:>9.1}×{:>14}{:>14}",
-            run.name(),
-            report::seconds_text(run.seconds),
-            baseline / run.seconds.max(1e-9),
+            "{:<14}{:>10}{:>9.1}×{simulated:>13}{:>14}{:>14}\n",
+            line.name,
+            report::seconds_text(line.seconds.p50),
+            line.ratio_to_baseline.unwrap_or(1.0),
             megabytes(run.bytes_fetched),
             megabytes(run.bytes_written)
         ));
-        if with_simulation {
-            let simulated = line
-                .simulated
-                .map_or_else(|| "–".into(), |seconds| format!("{seconds:.2}"));
-            text.push_str(&format!("{simulated:>12}"));
-        }
-        text.push('\n');
     }
     text
 }
+
+const OURS_EMBEDDED: Subject = Subject::Strategy(Strategy::Streamed);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_simulated_seconds_only_when_there_are_some() {
-        let line = |name: &str, seconds, simulated| Line {
-            run: Run {
-                peer: Some(name.into()),
-                seconds,
-                bytes_fetched: Some(100_000_000),
-                ..Run::default()
-            },
-            simulated,
+    fn the_table_has_a_line_per_pull() {
+        let run = |name: &str, seconds| Run {
+            peer: Some(name.into()),
+            seconds,
+            bytes_fetched: Some(100_000_000),
+            ..Run::default()
         };
-        let text = table(&[line("containerd", 6.0, None), line("parapull", 2.0, None)]);
+        let result: ComparisonResult = serde_json::from_value(serde_json::json!({
+            "schema": SCHEMA, "command": "", "revision": "", "limits": null, "summary": [],
+            "machine": {"cpu": "", "cores": 2, "memory_bytes": 0, "kernel": "", "filesystem": "", "load": 0.0},
+            "image": {"name": "", "layers": 0, "compressed_bytes": 0, "uncompressed_bytes": 0, "files": 0},
+            "runs": [run("containerd", 6.0), run("parapull", 2.0)],
+        }))
+        .unwrap();
+        let text = table(&result.summarised());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("simulated s"), "{text}");
         assert!(
-            text.contains("3.0×") && text.contains("100.0") && !text.contains("simulated"),
-            "{text}"
-        );
-        let text = table(&[
-            line("containerd", 6.0, None),
-            line("parapull", 2.0, Some(1.9)),
-        ]);
-        assert!(
-            text.contains("simulated") && text.contains("1.90"),
+            lines[2].contains("3.0×") && lines[2].contains("100.0"),
             "{text}"
         );
     }

@@ -2,10 +2,10 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use parapull_bench::limits::Limits;
 use parapull_bench::pulls::Stage;
 
 use super::StageArguments;
+use super::output::say;
 use super::progress::Progress;
 
 /// Measure what this machine can do at best: fetch, hash, inflate, write, create files.
@@ -33,19 +33,12 @@ impl LimitsCommand {
         let stage = Stage::prepare(&self.stage.options(&self.image))
             .context("failed to serve the image")?;
         progress.say("measuring");
-        let limits = Limits::measure(
-            stage.layout(),
-            stage.image(),
-            &stage.blob_urls(),
-            stage.work(),
-        )
-        .context("failed to measure the limits")?;
+        let limits = stage.limits().context("failed to measure the limits")?;
         drop(progress);
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&limits)?);
+            say(&format!("{}\n", serde_json::to_string_pretty(&limits)?))
         } else {
-            print!("{}", limits.markdown());
+            say(&limits.markdown())
         }
-        Ok(())
     }
 }

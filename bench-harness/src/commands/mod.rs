@@ -3,6 +3,7 @@
 mod compare;
 mod demo;
 mod limits;
+mod output;
 mod progress;
 mod report;
 

@@ -7,6 +7,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use parapull_bench::report;
 
+use super::output::say;
+
 /// Show the report in a folder, draw its pictures again and write one self-contained HTML page.
 #[derive(Debug, Args)]
 #[command(
@@ -25,12 +27,11 @@ impl ReportCommand {
         for folder in report_folders(&self.folder)? {
             let result = report::read(&folder).context("failed to show a report")?;
             report::write(&result, &folder).context("failed to report")?;
-            println!("{}", report::markdown(&result));
+            say(&format!("{}\n", report::markdown(&result)))?;
             results.push(result);
         }
         let page = report::write_page(&results, &self.folder).context("failed to report")?;
-        println!("page: {}", page.display());
-        Ok(())
+        say(&format!("page: {}\n", page.display()))
     }
 }
 

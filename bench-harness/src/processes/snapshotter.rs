@@ -15,8 +15,8 @@ pub struct SnapshotterOptions {
     pub containerd_socket: PathBuf,
     /// Lines of its configuration's `[parapull]` table, such as `window = "64MiB"`.
     pub settings: Vec<String>,
-    /// Registries that speak plain HTTP, each `host:port`.
-    pub plain_http_hosts: Vec<String>,
+    /// Where it is to record its pulls; not at all when not given.
+    pub traces: Option<PathBuf>,
 }
 
 /// A running snapshotter; dropping it stops it.
@@ -48,14 +48,14 @@ impl Snapshotter {
         options: &SnapshotterOptions,
     ) -> Result<Self, ProcessError> {
         let proxy = Self::announced(folder);
-        let hosts = folder.join("hosts");
-        fs::create_dir_all(&hosts).map_err(ProcessError::file("make", &hosts))?;
-        super::containerd::write_hosts(&hosts, &options.plain_http_hosts)?;
         let config = folder.join("config.toml");
-        let mut text = format!(
-            "[parapull]\nregistry_config_path = {:?}\n",
-            hosts.display().to_string()
-        );
+        fs::create_dir_all(folder).map_err(ProcessError::file("make", folder))?;
+        // Registries here are on loopback, which the snapshotter speaks plain HTTP to unasked.
+        let mut text = "[parapull]\n".to_owned();
+        if let Some(traces) = &options.traces {
+            fs::create_dir_all(traces).map_err(ProcessError::file("make", traces))?;
+            text.push_str(&format!("trace_dir = {:?}\n", traces.display().to_string()));
+        }
         for line in &options.settings {
             text.push_str(line);
             text.push('\n');

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use parapull_engine::Strategy;
 use serde::Deserialize;
 
 use super::{PullError, Pulled, Stage};
-use crate::processes::run;
+use crate::processes::{ProcessError, run};
 use crate::report::Run;
+use crate::timeline::Timeline;
 use crate::tree::{ImageTree, layers_from_pull};
 
 impl Stage {
@@ -15,10 +17,13 @@ impl Stage {
     ///
     /// # Errors
     /// When the program is missing, the pull fails, or its result cannot be read.
-    pub fn pull_by_command(&self, strategy: &str, rep: usize) -> Result<Pulled, PullError> {
+    pub fn pull_by_command(&self, strategy: Strategy, rep: usize) -> Result<Pulled, PullError> {
         self.cool_down();
         let folder = self.workspace.folder("pull")?;
         let target = folder.join("image");
+        let traces = folder.join("traces");
+        std::fs::create_dir_all(&traces)
+            .map_err(|source| ProcessError::file("make", &traces)(source))?;
         let program = self.programs.snapshotter()?;
         let version = run(Command::new(&program).arg("--version"))?.text();
         let mut command = Command::new(&program);
@@ -29,10 +34,12 @@ impl Stage {
                 "--plain-http",
                 "--json",
                 "--strategy",
-                strategy,
+                strategy.name(),
                 "--to",
             ])
-            .arg(&target);
+            .arg(&target)
+            .arg("--trace")
+            .arg(traces.join("pull.jsonl"));
         let finished = run(&mut command)?;
         let result: PullResult =
             serde_json::from_slice(&finished.stdout).map_err(|source| PullError::Result {
@@ -40,9 +47,19 @@ impl Stage {
                 text: finished.text().chars().take(2000).collect(),
             })?;
         let layers = layers_from_pull(&target)?;
-        let tree = ImageTree::read(&layers, &self.contents, &folder.join("merged"))?;
+        let tree = ImageTree::read_pulled(&layers, &self.contents, &folder.join("merged"))?;
+        if let Some(told) = result
+            .tree_sha256
+            .as_ref()
+            .filter(|told| **told != tree.sha256())
+        {
+            return Err(PullError::TreeDigest {
+                told: told.clone(),
+                found: tree.sha256(),
+            });
+        }
         let run = Run {
-            strategy: Some(strategy.into()),
+            strategy: Some(strategy.name().into()),
             version: version
                 .split_whitespace()
                 .nth(1)
@@ -58,8 +75,13 @@ impl Stage {
             tree_sha256: tree.sha256(),
             ..Run::default()
         };
+        let timeline = Timeline::from_folder(&traces)?;
         self.workspace.remove("pull")?;
-        Ok(Pulled { run, tree })
+        Ok(Pulled {
+            run,
+            tree,
+            timeline,
+        })
     }
 }
 
@@ -75,6 +97,7 @@ struct PullResult {
     bytes_written: u64,
     #[serde(default)]
     peak_rss_bytes: u64,
+    tree_sha256: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,7 @@
 //! A pull through CRI into a private containerd, on its own overlayfs or on parapull.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{PullError, Pulled, Stage, Subject};
 use crate::cri::CriError;
@@ -10,6 +10,7 @@ use crate::processes::{
     Containerd, ContainerdOptions, ProcessError, Snapshotter, SnapshotterOptions,
 };
 use crate::report::Run;
+use crate::timeline::Timeline;
 use crate::tree::{ImageTree, layers_from_snapshots};
 
 /// A finished pull whose daemons still run, so that a container can be started from it.
@@ -95,15 +96,8 @@ impl Stage {
             .zip(&before)
             .map(|(after, before)| after.cpu_seconds - before.cpu_seconds)
             .sum();
-        let diff_ids: Vec<String> = self
-            .layout
-            .layers
-            .iter()
-            .map(|layer| layer.diff_id.clone())
-            .collect();
-        let folders =
-            layers_from_snapshots(&containerd.ctr(), containerd.snapshotter(), &diff_ids)?;
-        let tree = ImageTree::read(&folders, &self.contents, &folder.join("merged"))?;
+        let tree = self.tree_of(&containerd, &folder.join("merged"))?;
+        let timeline = Timeline::from_folder(&traces(&folder))?;
         let run = Run {
             peer: Some(subject.to_string()),
             version: format!(
@@ -113,7 +107,7 @@ impl Stage {
             ),
             rep,
             seconds: pull.elapsed.as_secs_f64(),
-            bytes_fetched: snapshotter.is_none().then(|| content_bytes(&folder)),
+            bytes_fetched: bytes_fetched(&folder, snapshotter.is_some(), timeline.as_ref()),
             bytes_written: Some(bytes_written),
             peak_rss_bytes: Some(after.iter().map(|usage| usage.peak_rss_bytes).sum()),
             cpu_seconds: Some(cpu_seconds),
@@ -121,11 +115,24 @@ impl Stage {
             ..Run::default()
         };
         Ok(PulledByCri {
-            pulled: Pulled { run, tree },
+            pulled: Pulled {
+                run,
+                tree,
+                timeline,
+            },
             containerd,
             snapshotter,
             reference: self.reference().into(),
         })
+    }
+
+    /// Reads the layers the pulled image has in `containerd`, and their merged view, mounted on `mount_point`.
+    fn tree_of(&self, containerd: &Containerd, mount_point: &Path) -> Result<ImageTree, PullError> {
+        let layers = self.layout.layers.iter();
+        let diff_ids: Vec<String> = layers.map(|layer| layer.diff_id.clone()).collect();
+        let folders =
+            layers_from_snapshots(&containerd.ctr(), containerd.snapshotter(), &diff_ids)?;
+        Ok(ImageTree::read(&folders, &self.contents, mount_point)?)
     }
 
     /// Removes what a pull left in the folder `name`.
@@ -142,7 +149,6 @@ impl Stage {
         folder: &Path,
     ) -> Result<(Containerd, Option<Snapshotter>), PullError> {
         let is_parapull = *subject == Subject::Parapull;
-        let plain_http_hosts = vec![self.host().to_owned()];
         let own = folder.join("parapull");
         let proxy = is_parapull.then(|| Snapshotter::announced(&own));
         let options = ContainerdOptions {
@@ -151,7 +157,7 @@ impl Stage {
                 .map_or_else(|| "overlayfs".into(), |proxy| proxy.name.clone()),
             proxy,
             decompressor: subject.decompressor(),
-            plain_http_hosts: plain_http_hosts.clone(),
+            plain_http_hosts: vec![self.host().to_owned()],
             program: self
                 .containerd
                 .clone()
@@ -165,7 +171,7 @@ impl Stage {
         let options = SnapshotterOptions {
             containerd_socket: containerd.socket().into(),
             settings: Vec::new(),
-            plain_http_hosts,
+            traces: Some(traces(folder)),
         };
         let snapshotter = Snapshotter::start(&self.programs, &own, &options)?;
         Ok((containerd, Some(snapshotter)))
@@ -184,6 +190,23 @@ fn inflater(subject: &Subject, containerd: &Containerd) -> &'static str {
     } else {
         containerd.decompressor().name()
     }
+}
+
+/// Where the snapshotter of the pull in `folder` records.
+fn traces(folder: &Path) -> PathBuf {
+    folder.join("traces")
+}
+
+/// What came from the registry: into containerd's content store, and what the snapshotter says it fetched itself.
+///
+/// Unknown when the snapshotter recorded no finished pull.
+fn bytes_fetched(folder: &Path, has_snapshotter: bool, timeline: Option<&Timeline>) -> Option<u64> {
+    let content = content_bytes(folder);
+    if !has_snapshotter {
+        return Some(content);
+    }
+    let stats = timeline?.stats?;
+    Some(content + stats.bytes_fetched + stats.bytes_retried)
 }
 
 /// Bytes of all blobs in containerd's content store: what it fetched into an empty root.

@@ -5,6 +5,7 @@ use std::io;
 use crate::cri::CriError;
 use crate::layout::LayoutError;
 use crate::processes::ProcessError;
+use crate::timeline::TimelineError;
 use crate::tree::TreeError;
 
 /// Why a pull could not be made or judged; reads after "failed to …".
@@ -37,6 +38,22 @@ pub enum PullError {
         /// What it wrote, cut.
         text: String,
     },
+    /// The pull command made another tree than it says.
+    #[error(
+        "believe the result of `pull --json`: it says tree_sha256 {told}, its folders have {found}"
+    )]
+    TreeDigest {
+        /// What it printed.
+        told: String,
+        /// What was read from the folders and their mount.
+        found: String,
+    },
+    /// The recorded pull cannot be read.
+    #[error(transparent)]
+    Timeline(#[from] TimelineError),
+    /// The registry's profile cannot be read.
+    #[error(transparent)]
+    Profile(#[from] parapull_sim::preset::PresetFileError),
     /// Bytes written could not be counted.
     #[error("count the bytes written: {0}")]
     Written(#[source] io::Error),

@@ -15,6 +15,7 @@ pub use stage::{RegistryKind, Stage, StageOptions};
 pub use subject::Subject;
 
 use crate::report::Run;
+use crate::timeline::Timeline;
 use crate::tree::ImageTree;
 
 /// A finished pull: its figures and what it made.
@@ -24,4 +25,6 @@ pub struct Pulled {
     pub run: Run,
     /// The trees.
     pub tree: ImageTree,
+    /// When its layers did what, where the puller recorded it.
+    pub timeline: Option<Timeline>,
 }

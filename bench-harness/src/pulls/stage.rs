@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::PullError;
 use crate::layout::{LayerContents, Layout};
+use crate::limits::{Limits, LimitsError};
 use crate::measure::{FileSystem, drop_page_cache};
 use crate::processes::{
     DockerRegistry, FakeRegistry, FakeRegistryOptions, ProcessError, Programs, Workspace,
 };
 use crate::report::ImageSize;
+use crate::simulation::Model;
 
 /// Which registry serves the image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -126,6 +128,30 @@ impl Stage {
             (Registry::Fake(_), None) => "fake-registry".into(),
             (Registry::Fake(_), Some(profile)) => format!("fake-registry, profile {profile}"),
         }
+    }
+
+    /// What every pull of this image is simulated with, on a host of the rates in `limits`.
+    ///
+    /// Debian's docker-registry has no profile: all it costs is in the fetch rate.
+    ///
+    /// # Errors
+    /// When the simulator cannot read the registry's profile.
+    pub fn model(&self, limits: &Limits) -> Result<Model, PullError> {
+        let profile = match (&self.registry, &self.profile) {
+            (Registry::Fake(_), Some(profile)) => parapull_sim::preset::registry(profile)?,
+            (Registry::Fake(_), None) | (Registry::Docker(_), _) => {
+                parapull_sim::preset::registry("unlimited")?
+            }
+        };
+        Ok(Model::new(&self.layout, &self.contents, limits, profile))
+    }
+
+    /// Measures what this machine can do at best with this image.
+    ///
+    /// # Errors
+    /// When the layers cannot be read or the workspace cannot be written.
+    pub fn limits(&self) -> Result<Limits, LimitsError> {
+        Limits::measure(&self.layout, &self.image, &self.blob_urls(), self.work())
     }
 
     /// The folder everything is written to.

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use parapull_engine::Strategy;
+
 use crate::processes::{Decompressor, find_program};
 
 /// A puller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// `parapull-snapshotter pull --strategy <name>`, without containerd.
-    Strategy(String),
+    Strategy(Strategy),
     /// containerd's own overlayfs through CRI.
     Containerd(Option<Decompressor>),
     /// containerd with parapull as its snapshotter, through CRI.
@@ -40,7 +42,7 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Strategy(name) => f.write_str(name),
+            Self::Strategy(strategy) => f.write_str(strategy.name()),
             Self::Containerd(None) => f.write_str("containerd"),
             Self::Containerd(Some(decompressor)) => write!(f, "containerd:{}", decompressor.name()),
             Self::Parapull => f.write_str("parapull"),
@@ -56,21 +58,18 @@ impl FromStr for Subject {
         match text {
             "containerd" => Ok(Self::Containerd(None)),
             "parapull" => Ok(Self::Parapull),
-            name if STRATEGIES.contains(&name) => Ok(Self::Strategy(name.into())),
-            _ => match text.strip_prefix("containerd:") {
-                Some(decompressor) => Ok(Self::Containerd(Some(decompressor.parse()?))),
-                None => Err(format!(
+            _ => match (text.parse(), text.strip_prefix("containerd:")) {
+                (Ok(strategy), _) => Ok(Self::Strategy(strategy)),
+                (_, Some(decompressor)) => Ok(Self::Containerd(Some(decompressor.parse()?))),
+                (Err(_), None) => Err(format!(
                     "{text:?} is neither a strategy ({}) nor a peer (containerd, containerd:go, containerd:unpigz, \
                      containerd:igzip, parapull)",
-                    STRATEGIES.join(", ")
+                    Strategy::ALL.map(Strategy::name).join(", ")
                 )),
             },
         }
     }
 }
-
-/// The engine's strategies by their names.
-const STRATEGIES: [&str; 4] = ["sequential", "multipart", "store-then-unpack", "streamed"];
 
 #[cfg(test)]
 mod tests {

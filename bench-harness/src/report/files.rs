@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use super::{ComparisonResult, PlotError, comparison_svg, csv, html, markdown};
+use super::{
+    ComparisonResult, Panel, PlotError, comparison_svg, csv, html, markdown, timeline_svg,
+};
 use crate::processes::{find_program, run};
 
 /// Why a report cannot be written or read; reads after "failed to …".
@@ -64,6 +66,29 @@ pub fn write(result: &ComparisonResult, to: &Path) -> Result<(), ReportError> {
     Ok(())
 }
 
+/// Writes the picture of pulls over time into the folder `to` and returns the path of its best form: PNG where it could
+/// be made, else SVG.
+///
+/// # Errors
+/// [`ReportError`]; a missing or failing `rsvg-convert` only leaves the PNG out.
+pub fn write_timeline(title: &str, panels: &[Panel], to: &Path) -> Result<PathBuf, ReportError> {
+    fs::create_dir_all(to).map_err(file("make", to))?;
+    let path = to.join(TIMELINE);
+    fs::write(&path, timeline_svg(title, panels)?).map_err(file("write", &path))?;
+    convert(&path);
+    Ok(best_form(&path))
+}
+
+/// Where the picture of the comparison in the folder `to` is, in its best form.
+pub fn picture(to: &Path) -> PathBuf {
+    best_form(&to.join(PICTURE))
+}
+
+fn best_form(svg: &Path) -> PathBuf {
+    let png = svg.with_extension("png");
+    if png.is_file() { png } else { svg.into() }
+}
+
 /// Writes the page of `results` as `index.html` into the folder `to` and returns its path.
 ///
 /// # Errors
@@ -84,7 +109,9 @@ pub fn read(from: &Path) -> Result<ComparisonResult, ReportError> {
     serde_json::from_slice(&text).map_err(|source| ReportError::Document { path, source })
 }
 
+/// Makes the PNG beside an SVG; one of an earlier picture is not left there.
 fn convert(svg: &Path) {
+    let _ = fs::remove_file(svg.with_extension("png"));
     let Ok(program) = find_program("rsvg-convert", "install the package librsvg2-bin") else {
         return;
     };
@@ -109,6 +136,7 @@ fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ReportEr
 
 const JSON: &str = "report.json";
 const PICTURE: &str = "comparison.svg";
+const TIMELINE: &str = "timeline.svg";
 
 #[cfg(test)]
 mod tests {

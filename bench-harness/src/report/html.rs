@@ -20,18 +20,7 @@ pub fn html(results: &[ComparisonResult]) -> Result<String, PlotError> {
 
 fn section(page: &mut String, result: &ComparisonResult) -> Result<(), PlotError> {
     let _ = writeln!(page, "<section>\n{}", comparison_svg(result)?);
-    let columns = [
-        "configuration",
-        "version",
-        "runs",
-        "median s",
-        "min–max s",
-        "times as fast",
-        "× limit",
-        "written",
-        "peak memory",
-    ];
-    let header: String = columns
+    let header: String = COLUMNS
         .iter()
         .map(|name| format!("<th>{name}</th>"))
         .collect();
@@ -55,6 +44,8 @@ fn section(page: &mut String, result: &ComparisonResult) -> Result<(), PlotError
                 seconds_text(line.seconds.min),
                 seconds_text(line.seconds.max)
             ),
+            line.simulated_seconds
+                .map_or_else(|| "–".to_owned(), seconds_text),
             ratio(line.ratio_to_baseline),
             ratio(line.ratio_to_limit),
             largest(runs.iter().filter_map(|run| run.bytes_written).max()),
@@ -98,6 +89,19 @@ fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&quot;")
 }
+
+const COLUMNS: [&str; 10] = [
+    "configuration",
+    "version",
+    "runs",
+    "median s",
+    "min–max s",
+    "simulated s",
+    "times as fast",
+    "× limit",
+    "written",
+    "peak memory",
+];
 
 const HEAD: &str = "<!DOCTYPE html>
 <html lang=en><head><meta charset=utf-8><title>parapull-bench</title>

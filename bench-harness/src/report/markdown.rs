@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{ComparisonResult, NamedSummary, Run};
+use crate::simulation::Simulation;
 
 /// The whole result as Markdown.
 pub fn markdown(result: &ComparisonResult) -> String {
@@ -31,6 +32,9 @@ pub fn markdown(result: &ComparisonResult) -> String {
             limits.markdown()
         );
     }
+    if let Some(simulation) = &result.simulation {
+        text.push_str(&simulated(simulation));
+    }
     let machine = &result.machine;
     let _ = writeln!(
         text,
@@ -51,11 +55,39 @@ pub fn markdown(result: &ComparisonResult) -> String {
     text
 }
 
+/// What the simulator was given and what it said binds each pull.
+fn simulated(simulation: &Simulation) -> String {
+    let host = &simulation.host;
+    let mut text = format!(
+        "\n## Simulated\n\nThe same layers under the same limits on a host of the rates above: {} cores, inflate {} MB/s, \
+         SHA-256 {} MB/s, copy {} MB/s, {:.1} µs a file, network {} MB/s. Registry profile: {}.\n\n",
+        host.cores,
+        host.inflate_bytes_per_second / 1_000_000,
+        host.sha256_bytes_per_second / 1_000_000,
+        host.copy_bytes_per_second / 1_000_000,
+        host.file_create_ns as f64 / 1e3,
+        host.link_bytes_per_second / 1_000_000,
+        simulation.registry.name,
+    );
+    for pull in &simulation.pulls {
+        let _ = writeln!(
+            text,
+            "- {}: {} s as {}, mostly waiting for {}; at least {} s under its limits",
+            pull.name,
+            seconds_text(pull.seconds),
+            pull.strategy.name(),
+            parapull_sim::gantt::name(pull.bound_by),
+            seconds_text(pull.lower_bound_seconds)
+        );
+    }
+    text
+}
+
 /// The summary table alone.
 fn table(result: &ComparisonResult) -> String {
     let mut text = String::from(
-        "| configuration | version | runs | median s | min–max s | times as fast | × limit | written | peak memory |\n\
-         |---|---|--:|--:|--:|--:|--:|--:|--:|\n",
+        "| configuration | version | runs | median s | min–max s | simulated s | simulated ÷ measured | times as fast | × limit | written | peak memory |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for line in &result.summary {
         let NamedSummary {
@@ -63,6 +95,8 @@ fn table(result: &ComparisonResult) -> String {
             seconds,
             ratio_to_limit,
             ratio_to_baseline,
+            simulated_seconds,
+            ratio_simulated_to_measured,
         } = line;
         let runs: Vec<&Run> = result
             .runs
@@ -76,11 +110,13 @@ fn table(result: &ComparisonResult) -> String {
         let largest = |of: fn(&Run) -> Option<u64>| runs.iter().filter_map(|run| of(run)).max();
         let _ = writeln!(
             text,
-            "| {name} | {version} | {} | {} | {}–{} | {} | {} | {} | {} |",
+            "| {name} | {version} | {} | {} | {}–{} | {} | {} | {} | {} | {} | {} |",
             seconds.n,
             seconds_text(seconds.p50),
             seconds_text(seconds.min),
             seconds_text(seconds.max),
+            simulated_seconds.map_or_else(|| "–".into(), seconds_text),
+            ratio(*ratio_simulated_to_measured),
             ratio(*ratio_to_baseline),
             ratio(*ratio_to_limit),
             largest(|run| run.bytes_written).map_or_else(|| "–".into(), bytes),
@@ -150,7 +186,7 @@ mod tests {
         let mut result = super::super::result::tests::result();
         let text = markdown(&result);
         assert!(
-            text.contains("| streamed | 1.6.20, go | 3 | 1.80 | 1.70–1.90 | 3.39 | 1.50 | 3.00 GiB | 90.0 MiB |"),
+            text.contains("| streamed | 1.6.20, go | 3 | 1.80 | 1.70–1.90 | 1.71 | 0.95 | 3.39 | 1.50 | 3.00 GiB | 90.0 MiB |"),
             "{text}"
         );
         assert!(text.contains("Trees equal: yes"));

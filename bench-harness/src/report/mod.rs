@@ -8,10 +8,12 @@ mod html;
 mod markdown;
 mod plot;
 mod result;
+mod timeline_plot;
 
 pub use csv::csv;
-pub use files::{ReportError, read, write, write_page};
+pub use files::{ReportError, picture, read, write, write_page, write_timeline};
 pub use html::html;
 pub use markdown::{markdown, seconds_text};
 pub use plot::{PlotError, comparison_svg};
 pub use result::{ComparisonResult, ImageSize, NamedSummary, Run, SCHEMA, build, revision};
+pub use timeline_plot::{Panel, timeline_svg};

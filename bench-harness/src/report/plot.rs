@@ -9,8 +9,8 @@ use super::{ComparisonResult, NamedSummary};
 
 /// The picture could not be drawn; reads after "failed to …".
 #[derive(Debug, thiserror::Error)]
-#[error("draw the comparison: {0}")]
-pub struct PlotError(String);
+#[error("draw a picture: {0}")]
+pub struct PlotError(pub(super) String);
 
 /// Draws median seconds per configuration as horizontal bars with every sample as a dot and the lower bound of the
 /// measured limits as a dashed line.
@@ -55,7 +55,7 @@ fn draw(area: &Area<'_>, result: &ComparisonResult, height: i32) -> Drawn {
     );
     text(area, &title, (LEFT_MARGIN, 30), 24, INK, HPos::Left)?;
     text(area, &subtitle, (LEFT_MARGIN, 58), 14, GREY, HPos::Left)?;
-    let legend = "shorter is better · bar: median · dot: one pull · ×: times as fast as the first";
+    let legend = "shorter is better · bar: median · dot: one pull · diamond: simulated · ×: times as fast as the first";
     text(area, legend, (LEFT_MARGIN, 80), 14, GREY, HPos::Left)?;
     let scale = Scale::of(result);
     axis(area, &scale, height)?;
@@ -90,19 +90,13 @@ impl Scale {
             .as_ref()
             .and_then(|limits| limits.lower_bound_seconds)
             .unwrap_or_default();
-        let longest = result
-            .runs
+        let measured = result.runs.iter().map(|run| run.seconds);
+        let simulated = result
+            .summary
             .iter()
-            .map(|run| run.seconds)
-            .fold(bound, f64::max)
-            .max(1e-3);
-        let raw = longest / 6.0;
-        let magnitude = 10_f64.powf(raw.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .into_iter()
-            .map(|factor| factor * magnitude)
-            .find(|step| *step >= raw);
-        let step = step.unwrap_or(raw);
+            .filter_map(|line| line.simulated_seconds);
+        let longest = measured.chain(simulated).fold(bound, f64::max).max(1e-3);
+        let step = nice_step(longest / 6.0);
         Self {
             step,
             end: (longest / step).ceil() * step,
@@ -113,6 +107,13 @@ impl Scale {
         let width = f64::from(WIDTH - BARS_LEFT - BARS_RIGHT);
         BARS_LEFT + (seconds / self.end * width).round() as i32
     }
+}
+
+/// The smallest step of 1, 2 or 5 times a power of ten that is not below `raw`.
+pub(super) fn nice_step(raw: f64) -> f64 {
+    let magnitude = 10_f64.powf(raw.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * magnitude);
+    steps.into_iter().find(|step| *step >= raw).unwrap_or(raw)
 }
 
 fn axis(area: &Area<'_>, scale: &Scale, height: i32) -> Drawn {
@@ -175,19 +176,36 @@ fn bar(area: &Area<'_>, scale: &Scale, line: &NamedSummary, row: i32, samples: &
         area.draw(&Circle::new(centre, 4, WHITE.filled()))?;
         area.draw(&Circle::new(centre, 4, INK.stroke_width(1)))?;
     }
+    if let Some(simulated) = line.simulated_seconds {
+        diamond(area, (scale.x(simulated), middle))?;
+    }
     let faster = line
         .ratio_to_baseline
         .filter(|ratio| (ratio - 1.0).abs() > 0.005);
-    let label = faster.map_or_else(
-        || format!("{} s", seconds_text(line.seconds.p50)),
-        |ratio| format!("{} s · {ratio:.1}×", seconds_text(line.seconds.p50)),
-    );
-    let end = samples.iter().copied().fold(line.seconds.p50, f64::max);
+    let mut label = format!("{} s", seconds_text(line.seconds.p50));
+    if let Some(ratio) = faster {
+        label.push_str(&format!(" · {ratio:.1}×"));
+    }
+    if let Some(simulated) = line.simulated_seconds {
+        label.push_str(&format!(" · simulated {} s", seconds_text(simulated)));
+    }
+    let reached = samples.iter().copied().chain(line.simulated_seconds);
+    let end = reached.fold(line.seconds.p50, f64::max);
     let start = scale.x(end) + 12;
     let width = i32::try_from(label.chars().count())? * LABEL_CHARACTER_WIDTH;
     let ground = [(start - 2, middle - 10), (start + width, middle + 10)];
     area.draw(&Rectangle::new(ground, WHITE.filled()))?;
     text(area, &label, (start, middle), 15, INK, HPos::Left)
+}
+
+/// What the simulator said: a mark over the bar's whole height, so that it is seen beside any dot.
+fn diamond(area: &Area<'_>, (x, y): (i32, i32)) -> Drawn {
+    let reach = BAR / 2 - 4;
+    let corners = vec![(x, y - reach), (x + 7, y), (x, y + reach), (x - 7, y)];
+    area.draw(&Polygon::new(corners.clone(), SIMULATED.filled()))?;
+    let outline = corners.into_iter().cycle().take(5).collect::<Vec<_>>();
+    area.draw(&PathElement::new(outline, WHITE.stroke_width(1)))?;
+    Ok(())
 }
 
 fn limit(area: &Area<'_>, scale: &Scale, result: &ComparisonResult, height: i32) -> Drawn {
@@ -220,7 +238,7 @@ fn limit(area: &Area<'_>, scale: &Scale, result: &ComparisonResult, height: i32)
     text(area, &label, (x, TOP - 24), 13, LIMIT, anchor)
 }
 
-fn text(
+pub(super) fn text(
     area: &Area<'_>,
     text: &str,
     at: (i32, i32),
@@ -247,9 +265,10 @@ fn colour(name: &str) -> RGBColor {
 }
 
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
-const INK: RGBColor = RGBColor(30, 34, 40);
-const GREY: RGBColor = RGBColor(100, 108, 118);
-const GRID: RGBColor = RGBColor(226, 230, 234);
+pub(super) const INK: RGBColor = RGBColor(30, 34, 40);
+pub(super) const GREY: RGBColor = RGBColor(100, 108, 118);
+pub(super) const GRID: RGBColor = RGBColor(226, 230, 234);
+const SIMULATED: RGBColor = RGBColor(120, 60, 160);
 const LIMIT: RGBColor = RGBColor(190, 30, 45);
 
 const WIDTH: i32 = 960;
@@ -257,7 +276,7 @@ const LEFT_MARGIN: i32 = 24;
 /// Room for the longest configuration name at 15 pixels.
 const BARS_LEFT: i32 = 190;
 /// Room for the label behind the longest bar.
-const BARS_RIGHT: i32 = 130;
+const BARS_RIGHT: i32 = 240;
 /// Title, subtitle and the limit's label.
 const TOP: i32 = 148;
 const ROW: i32 = 58;
@@ -293,6 +312,7 @@ mod tests {
         for (longest, step, end) in [(6.4, 2.0, 8.0), (0.31, 0.1, 0.4), (120.0, 20.0, 120.0)] {
             result.runs[0].seconds = longest;
             result.runs.truncate(1);
+            result.summary.clear();
             result.limits = None;
             let scale = Scale::of(&result);
             assert!(

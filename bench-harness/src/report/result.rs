@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
 use crate::measure::{Machine, Summary};
+use crate::simulation::Simulation;
 
 /// The result of a comparison of one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct ComparisonResult {
     pub registry: String,
     /// What this machine can do at best, measured in the same run.
     pub limits: Option<Limits>,
+    /// What the simulator says of the same pulls on a host of these limits.
+    #[serde(default)]
+    pub simulation: Option<Simulation>,
     /// Every run in the order it was made.
     pub runs: Vec<Run>,
     /// One line per configuration, in the order they were asked for.
@@ -103,6 +107,12 @@ pub struct NamedSummary {
     pub ratio_to_limit: Option<f64>,
     /// Median of the first configuration over this one's: how many times as fast.
     pub ratio_to_baseline: Option<f64>,
+    /// What the simulator says, in seconds.
+    #[serde(default)]
+    pub simulated_seconds: Option<f64>,
+    /// Simulated seconds over the measured median: 1 is a perfect prediction, below 1 it was too optimistic.
+    #[serde(default)]
+    pub ratio_simulated_to_measured: Option<f64>,
 }
 
 impl ComparisonResult {
@@ -129,6 +139,11 @@ impl ComparisonResult {
             .filter_map(|(name, seconds)| {
                 let seconds = Summary::of(&seconds)?.map(rounded);
                 let baseline = *baseline.get_or_insert(seconds.p50);
+                let simulated = self
+                    .simulation
+                    .as_ref()
+                    .and_then(|simulation| simulation.of(&name));
+                let simulated_seconds = simulated.map(|pull| rounded(pull.seconds));
                 Some(NamedSummary {
                     name,
                     seconds,
@@ -136,6 +151,11 @@ impl ComparisonResult {
                         .filter(|&bound| bound > 0.0)
                         .map(|bound| rounded(seconds.p50 / bound)),
                     ratio_to_baseline: Some(baseline / seconds.p50)
+                        .filter(|ratio| ratio.is_finite())
+                        .map(rounded),
+                    simulated_seconds,
+                    ratio_simulated_to_measured: simulated_seconds
+                        .map(|simulated| simulated / seconds.p50)
                         .filter(|ratio| ratio.is_finite())
                         .map(rounded),
                 })
@@ -190,7 +210,12 @@ pub const SCHEMA: u32 = 1;
 
 #[cfg(test)]
 pub(super) mod tests {
+    use parapull_engine::Strategy;
+    use parapull_scenario::{Host, RegistryProfile};
+    use parapull_sim::Bound;
+
     use super::*;
+    use crate::simulation::SimulatedPull;
 
     pub(in crate::report) fn result() -> ComparisonResult {
         let run = |name: &str, rep, seconds| Run {
@@ -230,6 +255,17 @@ pub(super) mod tests {
                 binding: Some("inflate".into()),
                 ..Limits::default()
             }),
+            simulation: Some(Simulation {
+                host: Host::default(),
+                registry: RegistryProfile::default(),
+                pulls: vec![SimulatedPull {
+                    name: "streamed".into(),
+                    strategy: Strategy::Streamed,
+                    seconds: 1.71,
+                    lower_bound_seconds: 1.1,
+                    bound_by: Bound::Cpu,
+                }],
+            }),
             runs: vec![
                 run("containerd", 0, 6.0),
                 run("sequential", 0, 4.1),
@@ -258,6 +294,9 @@ pub(super) mod tests {
         let streamed = &result.summary[2];
         assert!((streamed.ratio_to_baseline.unwrap() - 6.1 / 1.8).abs() < 1e-6);
         assert!((streamed.ratio_to_limit.unwrap() - 1.5).abs() < 1e-9);
+        assert_eq!(streamed.simulated_seconds, Some(1.71));
+        assert!((streamed.ratio_simulated_to_measured.unwrap() - 0.95).abs() < 1e-9);
+        assert_eq!(result.summary[0].simulated_seconds, None);
         assert!(result.trees_equal());
     }
 

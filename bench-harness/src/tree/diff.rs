@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::digest::hex;
+use parapull_snapshotter::digest::Digest;
+
 use super::{Entry, Kind, Tree};
 
 /// One way in which two trees differ.
@@ -138,10 +139,12 @@ fn time(ns: Option<i128>) -> String {
 }
 
 fn content(entry: &Entry) -> String {
-    entry
-        .content
-        .as_ref()
-        .map_or_else(|| "none".into(), |sha256| hex(&sha256[..6]))
+    entry.content.as_ref().map_or_else(|| "none".into(), short)
+}
+
+/// The first twelve hex digits, as digests are shown everywhere.
+fn short(sha256: &[u8; 32]) -> String {
+    Digest::from_bytes(*sha256).short()
 }
 
 fn group(entry: &Entry) -> String {
@@ -153,12 +156,36 @@ fn group(entry: &Entry) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::{entry, tree};
     use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            kind: Kind::Regular,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime_ns: Some(1),
+            size: 0,
+            rdev: (0, 0),
+            link_target: Vec::new(),
+            xattrs: [].into(),
+            hard_link: None,
+            content: None,
+        }
+    }
+
+    fn tree(entries: &[(&str, Entry)]) -> Tree {
+        let entries = entries.iter();
+        Tree {
+            entries: entries
+                .map(|(path, entry)| (path.as_bytes().to_vec(), entry.clone()))
+                .collect(),
+        }
+    }
 
     #[test]
     fn names_the_path_and_both_sides() {
-        let base = entry(Kind::Regular);
+        let base = entry();
         let changed = Entry {
             mode: 0o4755,
             mtime_ns: Some(1_500_000_000),

@@ -7,10 +7,15 @@ use crate::cri::CriError;
 use crate::layout::LayoutError;
 use crate::processes::ProcessError;
 
+use super::ScanError;
+
 /// Why a tree could not be read; reads after "failed to …".
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// A file or directory of the tree cannot be read.
+    /// A tree cannot be read.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// A folder of layers cannot be read.
     #[error("{action} {path}: {source}", path = path.display())]
     File {
         /// What was attempted, such as "read".

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::digest::image_sha256;
-use super::{Difference, Kind, MergedView, Tree, TreeError, diff, scan};
+use parapull_snapshotter::tree::image_sha256;
+
+use super::{Difference, Entry, Kind, MergedView, Tree, TreeError, diff, scan};
 use crate::layout::LayerContents;
 
 /// The trees of one pulled image, with the times that do not count forgotten.
@@ -27,6 +28,32 @@ impl ImageTree {
         contents: &[LayerContents],
         mount_point: &Path,
     ) -> Result<Self, TreeError> {
+        Self::read_above(layers, contents, mount_point, |_| 0)
+    }
+
+    /// As [`ImageTree::read`], for the folders of `parapull-snapshotter pull`: its mounts end at the topmost layer whose
+    /// root hides all below, which the kernel would not do by itself.
+    ///
+    /// # Errors
+    /// As [`ImageTree::read`].
+    pub fn read_pulled(
+        layers: &[PathBuf],
+        contents: &[LayerContents],
+        mount_point: &Path,
+    ) -> Result<Self, TreeError> {
+        Self::read_above(layers, contents, mount_point, |trees| {
+            let hides = |tree: &Tree| tree.entries.get(&b""[..]).is_some_and(Entry::is_opaque);
+            trees.iter().rposition(hides).unwrap_or(0)
+        })
+    }
+
+    /// Mounts the layers from the one `lowest` names upward.
+    fn read_above(
+        layers: &[PathBuf],
+        contents: &[LayerContents],
+        mount_point: &Path,
+        lowest: impl Fn(&[Tree]) -> usize,
+    ) -> Result<Self, TreeError> {
         if layers.len() != contents.len() {
             return Err(TreeError::Snapshots {
                 image: mount_point.display().to_string(),
@@ -43,7 +70,7 @@ impl ImageTree {
             tree.forget_times(&contents.directories);
             trees.push(tree);
         }
-        let view = MergedView::mount(layers, mount_point)?;
+        let view = MergedView::mount(&layers[lowest(&trees)..], mount_point)?;
         let mut merged = scan(view.path())?;
         drop(view);
         forget_merged_times(&mut merged, &trees);
@@ -84,9 +111,12 @@ impl ImageTree {
 }
 
 /// Forgets the time of a merged directory when the topmost layer that has it forgot its own: that one is what the
-/// kernel shows.
+/// kernel shows. A whiteout is seen only where a single layer is mounted, and has no time there either.
 fn forget_merged_times(merged: &mut Tree, layers: &[Tree]) {
     for (path, entry) in &mut merged.entries {
+        if entry.is_whiteout() {
+            entry.mtime_ns = None;
+        }
         if entry.kind != Kind::Directory {
             continue;
         }

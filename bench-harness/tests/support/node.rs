@@ -198,14 +198,14 @@ impl Node {
             snapshotter: proxy.name.clone(),
             proxy: Some(proxy),
             decompressor: Decompressor::Go,
-            plain_http_hosts: hosts.clone(),
+            plain_http_hosts: hosts,
             ..ContainerdOptions::installed().unwrap()
         };
         let containerd = Containerd::start(&workspace.folder("c").unwrap(), &options).unwrap();
         let options = SnapshotterOptions {
             containerd_socket: containerd.socket().into(),
             settings: settings.iter().map(|line| (*line).to_owned()).collect(),
-            plain_http_hosts: hosts,
+            traces: None,
         };
         let snapshotter = Snapshotter::start(programs, &folder, &options).unwrap();
         Self {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use parapull_snapshotter::image::{Image, Platform, Reference};
 use parapull_snapshotter::registry::{
     Credentials, Options, PlainHttp, Registry, RegistryError, Secret,
 };
-use parapull_snapshotter::store::{Directory, DirectoryPlace, Found};
+use parapull_snapshotter::store::{Directory, DirectoryPlace, Found, LinkedLayer};
+use parapull_snapshotter::tree::{self, ScanError, Tree};
 
 /// Pull one image into a directory, without containerd.
 ///
@@ -150,6 +152,7 @@ impl PullCommand {
                     let mut figures =
                         PullFigures::new(&reference, &image, config.settings.strategy, &report);
                     figures.seconds = started.elapsed().as_secs_f64();
+                    figures.tree_sha256 = self.json.then(|| tree_sha256(&directory)).flatten();
                     Ok(figures)
                 }
                 Err(failure) => {
@@ -273,6 +276,33 @@ impl PullCommand {
     fn disk(&self, error: &std::io::Error) -> Failure {
         Failure::new("disk", format!("{}: {error}", self.to.display()))
     }
+}
+
+/// The digest of everything the pull made, layer by layer and merged.
+///
+/// A tree that cannot be read again leaves it out with a warning: the pull itself is good.
+fn tree_sha256(directory: &Directory) -> Option<String> {
+    let linked = directory.linked();
+    let read = |layer: &LinkedLayer| -> Result<Tree, ScanError> {
+        let mut tree = tree::scan(&layer.fs)?;
+        let implied = layer.implied.iter();
+        tree.forget_implied_times(
+            &implied
+                .map(|path| path.as_os_str().as_bytes().to_vec())
+                .collect(),
+        );
+        Ok(tree)
+    };
+    let layers: Vec<Tree> = match linked.iter().map(read).collect() {
+        Ok(layers) => layers,
+        Err(error) => {
+            tracing::warn!(%error, "the tree has no digest");
+            return None;
+        }
+    };
+    let lowest = linked.iter().rposition(|layer| layer.opaque_root);
+    let merged = tree::merged(&layers[lowest.unwrap_or(0)..]);
+    Some(tree::image_sha256(&layers, &merged))
 }
 
 /// What ends a pull early: a signal or the time limit.

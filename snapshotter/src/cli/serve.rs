@@ -102,11 +102,8 @@ impl Serve {
         let seed = seed();
         let engine = config.engine(cores(), seed)?;
         tracing::info!(root = %self.root.display(), strategy = %config.settings.strategy, seed, limits = ?engine.limits.raw(), "starting");
-        let trace = config
-            .settings
-            .trace_dir
-            .as_ref()
-            .map(|directory| directory.join(format!("{seed:016x}.jsonl")));
+        let trace_dir = config.settings.trace_dir.as_ref();
+        let trace = trace_dir.map(|directory| directory.join(format!("{seed:016x}.jsonl")));
         let (driver, mut task) = Driver::start(Settings {
             config: engine,
             placement: Arc::new(SnapshotPlacement::new(store.clone())?),

@@ -8,6 +8,7 @@
 mod advice;
 mod blobs;
 mod clock;
+mod effects;
 mod facts;
 mod failure;
 mod fetch;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::placement::{Placement, PlacementError};
 use crate::digest::Digest;
-use crate::unpack::{FixError, Staged};
+use crate::unpack::{FixError, Inherited, Staged};
 
 /// A directory an image is being pulled into.
 #[derive(Debug)]
@@ -32,10 +32,15 @@ pub struct DirectoryPlace {
     pub digest: Digest,
 }
 
+/// A layer that took its place.
 #[derive(Clone, Debug)]
-struct LinkedLayer {
-    fs: PathBuf,
-    opaque_root: bool,
+pub struct LinkedLayer {
+    /// Its tree.
+    pub fs: PathBuf,
+    /// It hides all layers below.
+    pub opaque_root: bool,
+    /// Directories of it that have no entry of their own, relative to `fs`.
+    pub implied: Vec<PathBuf>,
 }
 
 /// What a directory holds before a pull.
@@ -139,6 +144,12 @@ impl Directory {
         self.below(u32::MAX)
     }
 
+    /// The layers, bottom first.
+    pub fn linked(&self) -> Vec<LinkedLayer> {
+        let linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        linked.values().cloned().collect()
+    }
+
     fn below(&self, index: u32) -> Vec<PathBuf> {
         let linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
         let mut paths = Vec::new();
@@ -191,6 +202,12 @@ impl Placement for Directory {
         let layer = LinkedLayer {
             fs,
             opaque_root: staged.opaque_root,
+            implied: staged
+                .implied
+                .iter()
+                .filter(|implied| implied.inherited == Inherited::Everything)
+                .map(|implied| implied.path.clone())
+                .collect(),
         };
         self.linked
             .lock()

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use catalog::REFERENCE_LABEL;
-pub use directory::{Directory, DirectoryPlace, Found};
+pub use directory::{Directory, DirectoryPlace, Found, LinkedLayer};
 pub use error::{Result, StoreError};
 pub use meta::StagedLayer;
 pub use placement::{Placement, PlacementError};

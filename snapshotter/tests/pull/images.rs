@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fake_registry::{OciLayout, craft};
 use flate2::Compression;
@@ -13,9 +13,6 @@ use parapull_snapshotter::digest::Digest;
 use serde_json::json;
 
 use super::archive::{Member, archive};
-
-/// A path inside a layer.
-pub type Path = Vec<u8>;
 
 /// An image in OCI layout.
 #[derive(Clone)]
@@ -54,7 +51,7 @@ impl TestImage {
     }
 
     fn crafted(spec: &ImageSpec) -> Self {
-        let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("images");
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images");
         let crafted = craft(spec, &cache).unwrap();
         Self {
             layers: crafted
@@ -154,7 +151,7 @@ impl TestImage {
     }
 
     /// The directories that a layer's archive names itself, and the regular files, without their `./` and last slash.
-    pub fn entries(&self, index: usize) -> (BTreeSet<Path>, Vec<(Path, Digest)>) {
+    pub fn entries(&self, index: usize) -> Entries {
         let blob = self.layout.blob_path(&self.layers[index].digest).unwrap();
         let bytes = std::fs::read(blob).unwrap();
         let mut tar = Vec::new();
@@ -184,7 +181,7 @@ impl TestImage {
     }
 }
 
-fn clean(path: &[u8]) -> Path {
+fn clean(path: &[u8]) -> Vec<u8> {
     let parts = path.split(|byte| *byte == b'/');
     let parts: Vec<&[u8]> = parts
         .filter(|part| !part.is_empty() && *part != b".")
@@ -209,3 +206,6 @@ pub fn memory() -> PathBuf {
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Paths of a layer, and the digests of its files.
+pub type Entries = (BTreeSet<Vec<u8>>, Vec<(Vec<u8>, Digest)>);

@@ -23,7 +23,7 @@ impl Tree {
 }
 
 /// The digest of an image: the text lines `layer <hex>` bottom first and `merged <hex>`, hashed.
-pub(super) fn image_sha256(layers: &[Tree], merged: &Tree) -> String {
+pub fn image_sha256(layers: &[Tree], merged: &Tree) -> String {
     let mut hasher = Sha256::new();
     for layer in layers {
         hasher.update(format!("layer {}\n", hex(&layer.sha256())));
@@ -33,7 +33,7 @@ pub(super) fn image_sha256(layers: &[Tree], merged: &Tree) -> String {
 }
 
 /// Lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes
         .iter()

@@ -81,6 +81,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it hides what lower layers have in this directory.
+    pub fn is_opaque(&self) -> bool {
+        let opaque = self.xattrs.get(&b"trusted.overlay.opaque"[..]);
+        opaque.is_some_and(|value| value == b"y")
+    }
+
     /// Whether it is overlayfs' whiteout, a character device 0:0.
     pub fn is_whiteout(&self) -> bool {
         self.kind == Kind::Character && self.rdev == (0, 0)
@@ -104,9 +110,19 @@ impl Tree {
     /// because an archive may name a directory through a symbolic link (`lib/x` with `lib -> usr/lib`).
     pub fn forget_times(&mut self, own: &BTreeSet<Vec<u8>>) {
         let own: BTreeSet<Vec<u8>> = own.iter().map(|path| self.resolve(path)).collect();
+        self.forget_times_where(|path| !own.contains(path));
+    }
+
+    /// As [`Tree::forget_times`], where the directories without an entry of their own are known: `implied`, as they are
+    /// in this tree.
+    pub fn forget_implied_times(&mut self, implied: &BTreeSet<Vec<u8>>) {
+        self.forget_times_where(|path| implied.contains(path));
+    }
+
+    fn forget_times_where(&mut self, is_implied: impl Fn(&[u8]) -> bool) {
         for (path, entry) in &mut self.entries {
-            let implied = entry.kind == Kind::Directory && (path.is_empty() || !own.contains(path));
-            if implied || entry.is_whiteout() {
+            let is_directory = entry.kind == Kind::Directory;
+            if entry.is_whiteout() || is_directory && (path.is_empty() || is_implied(path)) {
                 entry.mtime_ns = None;
             }
         }

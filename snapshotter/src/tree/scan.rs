@@ -17,16 +17,35 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, readli
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::{Entry, Kind, Tree, TreeError};
+use super::{Entry, Kind, Tree};
+
+/// A tree that cannot be read; reads after "failed to …".
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {path}: {source}", path = path.display())]
+pub struct ScanError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl ScanError {
+    fn file(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self {
+            action,
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+}
 
 /// Reads the tree below `directory`, hashing contents on two threads.
 ///
 /// # Errors
-/// [`TreeError::File`] for the first path that cannot be read, or that vanished meanwhile: a tree that changes while it
+/// [`ScanError`] for the first path that cannot be read, or that vanished meanwhile: a tree that changes while it
 /// is read proves nothing.
-pub fn scan(directory: &Path) -> Result<Tree, TreeError> {
+pub fn scan(directory: &Path) -> Result<Tree, ScanError> {
     let root = openat(CWD, directory, DIRECTORY_FLAGS, Mode::empty())
-        .map_err(|error| TreeError::file("open", directory, error))?;
+        .map_err(|error| ScanError::file("open", directory, error))?;
     let (to_hash, files) = sync_channel(QUEUED_FILES_MAX);
     let files = Mutex::new(files);
     thread::scope(|scope| {
@@ -51,7 +70,7 @@ pub fn scan(directory: &Path) -> Result<Tree, TreeError> {
         for hasher in hashers {
             let part = hasher
                 .join()
-                .unwrap_or_else(|_| Err(TreeError::file("hash", directory, Errno::IO)));
+                .unwrap_or_else(|_| Err(ScanError::file("hash", directory, Errno::IO)));
             match part {
                 Ok(contents) => {
                     for (path, sha256) in contents {
@@ -87,7 +106,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn root(&mut self, root: OwnedFd) -> Result<(), TreeError> {
+    fn root(&mut self, root: OwnedFd) -> Result<(), ScanError> {
         let stat = statat(&root, "", AtFlags::EMPTY_PATH)
             .map_err(|error| self.failed("look at", b"", error))?;
         let xattrs = xattrs(&format!("/proc/self/fd/{}/.", root.as_raw_fd()).into_bytes())
@@ -97,7 +116,7 @@ impl Walk<'_> {
         self.children(root, &[])
     }
 
-    fn children(&mut self, directory: OwnedFd, path: &[u8]) -> Result<(), TreeError> {
+    fn children(&mut self, directory: OwnedFd, path: &[u8]) -> Result<(), ScanError> {
         let directory = Arc::new(directory);
         let entries =
             Dir::read_from(directory.as_fd()).map_err(|error| self.failed("list", path, error))?;
@@ -122,7 +141,7 @@ impl Walk<'_> {
         directory: &Arc<OwnedFd>,
         name: CString,
         path: Vec<u8>,
-    ) -> Result<(), TreeError> {
+    ) -> Result<(), ScanError> {
         let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| self.failed("look at", &path, error))?;
         let kind = kind(&stat);
@@ -157,7 +176,7 @@ impl Walk<'_> {
         path: Vec<u8>,
         kind: Kind,
         stat: &Stat,
-    ) -> Result<(), TreeError> {
+    ) -> Result<(), ScanError> {
         if stat.st_nlink > 1 {
             let names = self.inodes.entry((stat.st_dev, stat.st_ino)).or_default();
             names.push(path.clone());
@@ -178,8 +197,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn failed(&self, action: &'static str, path: &[u8], error: Errno) -> TreeError {
-        TreeError::file(action, full_path(self.directory, path), error)
+    fn failed(&self, action: &'static str, path: &[u8], error: Errno) -> ScanError {
+        ScanError::file(action, full_path(self.directory, path), error)
     }
 }
 
@@ -277,14 +296,14 @@ fn xattrs(path: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
 
 type Contents = Vec<(Vec<u8>, [u8; 32])>;
 
-fn hash_all(directory: &Path, files: &Mutex<Receiver<ToHash>>) -> Result<Contents, TreeError> {
+fn hash_all(directory: &Path, files: &Mutex<Receiver<ToHash>>) -> Result<Contents, ScanError> {
     let mut contents = Contents::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let next = files.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(file) = next else { return Ok(contents) };
         let sha256 = hash(&file, &mut buffer)
-            .map_err(|error| TreeError::file("read", full_path(directory, &file.path), error))?;
+            .map_err(|error| ScanError::file("read", full_path(directory, &file.path), error))?;
         contents.push((file.path, sha256));
     }
 }
