@@ -94,8 +94,22 @@ impl Registry {
         let address = old.address;
         let running = self.runtime.block_on(async {
             old.stop().await;
-            let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-            served.build().unwrap().serve(listener).await.unwrap()
+            // A connection elsewhere on this machine may hold the port for a moment.
+            let free = async {
+                loop {
+                    match tokio::net::TcpListener::bind(address).await {
+                        Ok(listener) => return listener,
+                        Err(_) => tokio::task::yield_now().await,
+                    }
+                }
+            };
+            let listener = tokio::time::timeout(Duration::from_secs(20), free).await;
+            served
+                .build()
+                .unwrap()
+                .serve(listener.unwrap())
+                .await
+                .unwrap()
         });
         self.journal = running.journal.clone();
         self.running = Some(running);
