@@ -30,10 +30,12 @@ impl PulledByCri {
     /// # Errors
     /// When the container does not start or does not exit with 0.
     pub fn run_container(&self) -> Result<String, ProcessError> {
+        // runc's folder is the whole machine's, so the name must be too.
+        let name = format!("hello-{}", self.containerd.id());
         self.containerd.ctr().run_container(
             &self.reference,
             self.containerd.snapshotter(),
-            "hello",
+            &name,
             &[],
         )
     }
