@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use parapull_snapshotter::driver::PullError;
+use parapull_snapshotter::driver::{PullError, with_sources};
 use parapull_snapshotter::registry::RegistryError;
 
 /// Why a command did not do what it was asked for.
@@ -79,19 +79,4 @@ impl From<RegistryError> for Failure {
         failure.error.host = host;
         failure
     }
-}
-
-/// An error with its causes, each behind the one it explains.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -12,11 +12,13 @@ use clap::Args;
 use parapull_engine::{Outcome, Strategy};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::failure::{Failure, with_sources};
+use super::failure::Failure;
 use super::pull_report::{self, PullFigures};
 use super::runtimes::{Runtimes, cores, seed};
 use parapull_snapshotter::config::Config;
-use parapull_snapshotter::driver::{Advice, Driver, PullReport, PullRequest, Recorder, Settings};
+use parapull_snapshotter::driver::{
+    Advice, Driver, PullReport, PullRequest, Recorder, Settings, with_sources,
+};
 use parapull_snapshotter::image::{Image, Platform, Reference};
 use parapull_snapshotter::registry::{
     Credentials, Options, PlainHttp, Registry, RegistryError, Secret,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use parapull_engine::{LayerPhase, Strategy};
+use parapull_engine::{Destination, LayerPhase, Strategy};
 use serde::Serialize;
 
 use super::pull::is_watched;
@@ -59,11 +59,9 @@ impl PullFigures {
             seconds_unpack: layer.unpack.as_secs_f64(),
         });
         let written: u64 = report.layers.iter().map(|layer| layer.bytes_written).sum();
-        let spooled = match strategy {
-            Strategy::Streamed => 0,
-            Strategy::Sequential | Strategy::Multipart | Strategy::StoreThenUnpack => {
-                report.stats.bytes_fetched
-            }
+        let spooled = match strategy.scheduling().destination {
+            Destination::Window => 0,
+            Destination::Spool => report.stats.bytes_fetched,
         };
         Self {
             layers: layers.collect(),

@@ -164,7 +164,7 @@ pub(super) fn fetch_error(error: &registry::FetchError) -> FetchError {
 }
 
 /// An error's text with those of its sources, which hold the reason more often than not.
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

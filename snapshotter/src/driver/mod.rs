@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use advice::Advice;
-pub use failure::PullError;
+pub use failure::{PullError, with_sources};
 pub use recorder::{Recorder, RecorderError};
 pub use request::{LayerReport, PullReport, PullRequest, Status};
 
