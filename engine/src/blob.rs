@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::budget::Permit;
-use crate::id::{ByteRange, LayerId, OpId, SourceId};
+use crate::id::{ByteRange, HostId, LayerId, OpId, SourceId};
 use crate::output::Destination;
 use crate::plan;
 use crate::time::Instant;
@@ -18,8 +18,16 @@ pub(crate) struct Blob {
     pub(crate) layer: LayerId,
     pub(crate) size: u64,
     pub(crate) destination: Destination,
-    pub(crate) sources: u16,
+    /// Where it can be read from, in order; never empty.
+    pub(crate) hosts: Vec<HostId>,
+    /// What of it lies in a local store.
+    pub(crate) local: Vec<ByteRange>,
+    /// The source that is asked first in this life.
+    pub(crate) first_source: SourceId,
+    /// The source that was asked last.
     pub(crate) source: SourceId,
+    /// Sources that cannot serve it.
+    pub(crate) lost: BTreeSet<SourceId>,
     /// Counts how often its bytes were thrown away for a wrong digest; the first life is 0.
     pub(crate) life: u32,
     pub(crate) mode: Mode,
@@ -78,6 +86,8 @@ pub(crate) struct Chunk {
     pub(crate) received: u64,
     /// Requests made for it.
     pub(crate) attempts: u32,
+    /// Requests for it that were one connection too many.
+    pub(crate) crowdings: u32,
 }
 
 /// Where a chunk stands.
@@ -99,7 +109,7 @@ impl Blob {
     pub(crate) fn new(
         layer: LayerId,
         size: u64,
-        sources: u16,
+        hosts: Vec<HostId>,
         destination: Destination,
         plan: Plan,
     ) -> Self {
@@ -107,8 +117,15 @@ impl Blob {
             layer,
             size,
             destination,
-            sources: sources.max(1),
+            hosts: if hosts.is_empty() {
+                alloc::vec![HostId(0)]
+            } else {
+                hosts
+            },
+            local: Vec::new(),
+            first_source: SourceId(0),
             source: SourceId(0),
+            lost: BTreeSet::new(),
             life: 0,
             mode: if plan.whole {
                 Mode::Whole(None)
@@ -164,6 +181,7 @@ impl Blob {
                 state: ChunkState::Idle,
                 received: 0,
                 attempts: 0,
+                crowdings: 0,
             });
             at += chunk_bytes;
         }
@@ -185,6 +203,7 @@ impl Blob {
                 state: ChunkState::Present,
                 received: missing.start - start,
                 attempts: 0,
+                crowdings: 0,
             });
             self.next += 1;
         }
@@ -325,7 +344,7 @@ mod tests {
             piece_bytes_max: 10,
             whole: false,
         };
-        Blob::new(LayerId(0), 25, 1, Destination::Window, plan)
+        Blob::new(LayerId(0), 25, Vec::new(), Destination::Window, plan)
     }
 
     #[test]

@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use crate::blob::{Blob, Plan};
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::id::{BlobId, ImageId, LayerId, OpId};
+use crate::host::Host;
+use crate::id::{BlobId, HostId, ImageId, LayerId, OpId};
 use crate::image::{Image, Link, LinkState};
 use crate::input::{Have, Input, Pull, PullLayer};
 use crate::layer::{Layer, LayerState};
@@ -32,6 +33,8 @@ pub struct Engine {
     pub(crate) unfed: BTreeSet<LayerId>,
     pub(crate) ops: BTreeMap<OpId, Op>,
     pub(crate) budgets: Budgets,
+    /// What was learned of hosts; it outlives every image.
+    pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) timers: Timers,
     pub(crate) completions: u64,
     pub(crate) stale: u64,
@@ -77,6 +80,7 @@ impl Engine {
             layers: BTreeMap::new(),
             unfed: BTreeSet::new(),
             ops: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             timers: Timers::default(),
             completions: 0,
             stale: 0,
@@ -191,6 +195,8 @@ impl Engine {
             match deadline {
                 Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
                 Deadline::Stall(op) => self.on_stall_check(op),
+                Deadline::Silence(op) => self.on_silence(op),
+                Deadline::Host(host) => self.on_host_ready(host),
                 Deadline::Grace(image) => self.end_image(image, Outcome::Cancelled),
                 Deadline::Staging(layer) => self.on_staging_expired(layer),
             }
@@ -204,6 +210,7 @@ impl Engine {
         self.admit_lanes();
         self.admit_fetches();
         self.admit_threads();
+        self.watch_hosts();
     }
 
     fn request(&mut self, pull: Pull) {
@@ -220,7 +227,9 @@ impl Engine {
                 layer: layer.layer,
                 state: match layer.have {
                     Have::Linked => LinkState::Done,
-                    Have::Staged | Have::Nothing => LinkState::Pending,
+                    Have::Staged | Have::Nothing | Have::LocalBlob | Have::Ranges(_) => {
+                        LinkState::Pending
+                    }
                 },
                 callers: 0,
             })
@@ -260,7 +269,7 @@ impl Engine {
         }
         let state = match wanted.have {
             Have::Staged => LayerState::Staged,
-            Have::Nothing | Have::Linked => LayerState::Waiting,
+            Have::Nothing | Have::LocalBlob | Have::Ranges(_) | Have::Linked => LayerState::Waiting,
         };
         let layer = self
             .layers
@@ -270,6 +279,12 @@ impl Engine {
         if let Some(at) = layer.expires.take() {
             self.timers.stop(at, Deadline::Staging(wanted.layer));
         }
+        if !self.is_fed(wanted.layer)
+            && let Some(layer) = self.layers.get_mut(&wanted.layer)
+        {
+            layer.place(wanted);
+        }
+        let layer = &self.layers[&wanted.layer];
         if layer.state == LayerState::Waiting && !self.is_fed(wanted.layer) {
             self.unfed.insert(wanted.layer);
             self.feed(wanted.layer);
@@ -303,13 +318,15 @@ impl Engine {
             return;
         }
         let destination = self.config.scheduling.destination;
-        let blob = Blob::new(
+        let whole = layer.local.is_empty() && self.is_whole_only(&layer.hosts);
+        let mut blob = Blob::new(
             layer_id,
             layer.size,
-            layer.sources,
+            layer.hosts.clone(),
             destination,
-            self.plan(false),
+            self.plan(whole),
         );
+        blob.local.clone_from(&layer.local);
         self.blobs.insert(layer.blob, blob);
         self.unfed.remove(&layer_id);
         let (id, size) = (layer.blob, layer.size);

@@ -1,9 +1,10 @@
 //! One layer: unpacked once, wanted in one or more places.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
-use crate::id::{BlobId, OpId};
-use crate::input::PullLayer;
+use crate::id::{BlobId, ByteRange, HostId, OpId};
+use crate::input::{Have, PullLayer};
 use crate::output::Place;
 use crate::time::Instant;
 
@@ -13,8 +14,10 @@ pub(crate) struct Layer {
     pub(crate) blob: BlobId,
     /// Size of the blob in bytes.
     pub(crate) size: u64,
-    /// Places the blob can be read from.
-    pub(crate) sources: u16,
+    /// Hosts the blob can be read from.
+    pub(crate) hosts: Vec<HostId>,
+    /// What of the blob lies in a local store.
+    pub(crate) local: Vec<ByteRange>,
     pub(crate) state: LayerState,
     /// Links that want it and are not done.
     pub(crate) wanted: BTreeSet<Place>,
@@ -46,11 +49,12 @@ pub(crate) enum LayerState {
 }
 
 impl Layer {
-    pub(crate) const fn new(layer: &PullLayer, state: LayerState) -> Self {
+    pub(crate) fn new(layer: &PullLayer, state: LayerState) -> Self {
         Self {
             blob: layer.blob,
             size: layer.size,
-            sources: layer.sources,
+            hosts: Vec::new(),
+            local: Vec::new(),
             state,
             wanted: BTreeSet::new(),
             over: None,
@@ -58,5 +62,15 @@ impl Layer {
             produced: 0,
             entries: 0,
         }
+    }
+
+    /// Notes where its blob can be had, when it is asked for and not being read.
+    pub(crate) fn place(&mut self, wanted: &PullLayer) {
+        self.hosts.clone_from(&wanted.hosts);
+        self.local = match &wanted.have {
+            Have::LocalBlob => alloc::vec![ByteRange::new(0, wanted.size)],
+            Have::Ranges(ranges) => ranges.clone(),
+            Have::Nothing | Have::Staged | Have::Linked => Vec::new(),
+        };
     }
 }

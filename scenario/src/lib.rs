@@ -14,8 +14,8 @@ pub use host::{Decoder, HOSTS, Host, HostError};
 pub use image::{ImageSpec, LayerShape, LayerSpec, MediaType};
 pub use limits::{LimitsSpec, Setting, resolve_auto};
 pub use pull::{
-    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalFault, LocalFaultKind, PlannedLayer,
-    PullSpec, Scenario,
+    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalBytes, LocalFault, LocalFaultKind,
+    PlannedLayer, PullSpec, Scenario,
 };
 pub use registry::{Fault, Faults, RegistryProfile};
 pub use size::{ByteSize, ByteSizeError};

@@ -127,7 +127,11 @@ impl Allowed {
             .filter(|fault| matches!(fault.kind, FaultKind::CorruptByte { .. }))
             .map(|fault| hits(fault.times))
             .fold(0, u32::saturating_add);
-        if corrupt >= 2 {
+        let local = scenario
+            .local_faults
+            .iter()
+            .any(|fault| fault.kind == LocalFaultKind::LocalCorrupt);
+        if corrupt >= 2 || local && corrupt >= 1 {
             self.errors.push(LayerError::Lane(LaneError::Corrupt));
         }
         for fault in &scenario.local_faults {
@@ -141,7 +145,10 @@ impl Allowed {
                 LocalFaultKind::LinkDisk => {
                     self.errors.push(LayerError::Link(LinkError::Disk));
                 }
-                LocalFaultKind::LinkNeedsParents | LocalFaultKind::LinkSourceGone => {}
+                LocalFaultKind::LinkNeedsParents
+                | LocalFaultKind::LinkSourceGone
+                | LocalFaultKind::LocalGone
+                | LocalFaultKind::LocalCorrupt => {}
             }
         }
     }
@@ -232,7 +239,9 @@ fn check_layers(
 /// Where every pull is ready, each byte that was kept was unpacked or counted as fetched again.
 fn check_bytes(record: &Record) -> Result<(), Violation> {
     let stats = || record.pulls.iter().filter_map(|pull| pull.finished);
-    let counted: u64 = stats().map(|(_, _, stats)| stats.bytes_fetched).sum();
+    let counted: u64 = stats()
+        .map(|(_, _, stats)| stats.bytes_fetched + stats.bytes_local)
+        .sum();
     let retried: u64 = stats().map(|(_, _, stats)| stats.bytes_retried).sum();
     let (kept, unpacked) = (record.kept_bytes, record.unpacked_bytes);
     if counted != kept {

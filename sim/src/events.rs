@@ -20,6 +20,8 @@ pub(crate) enum Coming {
     Shutdown,
     /// The answer to a request begins.
     FirstByte { op: OpId },
+    /// A portion was read from the local store.
+    LocalRead { op: OpId },
     /// A spool write was taken by the disk.
     Stored { op: OpId },
     /// A stalled body goes on.

@@ -216,6 +216,7 @@ impl<'a> World<'a> {
             }
             Coming::Shutdown => self.inbox.push_back(Input::ShutdownRequested),
             Coming::FirstByte { op } => return self.on_first_byte(op),
+            Coming::LocalRead { op } => return self.on_received(op),
             Coming::Stored { op } => return self.on_stored(op),
             Coming::StallOver { op } => return self.on_stall_over(op),
             Coming::CancelDue { op } => return self.on_cancel_due(op),

@@ -59,6 +59,7 @@ impl Bench {
                 staging_ttl_ms: 0,
                 ..Timing::default()
             },
+            hosts: HostRules::default(),
         };
         Self::with_config(config)
     }
@@ -89,7 +90,7 @@ impl Bench {
                     blob: BlobId(id),
                     size: *size,
                     layer: LayerId(id),
-                    sources: 1,
+                    hosts: vec![HostId(0)],
                     have: Have::Nothing,
                 }
             })
@@ -138,6 +139,16 @@ impl Bench {
         self.now = wake.at;
         self.input(Input::TimerReached);
         wake.why
+    }
+
+    /// Jumps from wake to wake until one of this kind has come.
+    pub(crate) fn wake_for(&mut self, why: Timer) {
+        for _ in 0..1_000 {
+            if self.wake() == why {
+                return;
+            }
+        }
+        panic!("no {why:?} in a thousand wakes");
     }
 
     /// Takes the actions asked for since the last call.
