@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use parapull_engine::{
-    Action, BlobId, Config, Engine, FetchError, FetchMode, Have, HostId, HostRules, ImageId, Input, Instant, LayerId,
-    Limits, OpId, Output, Pull, PullLayer, RawLimits, SourceId, Strategy, Timing,
+    Action, BlobId, Config, Engine, FetchError, FetchMode, Have, HostId, HostRules, ImageId, Input,
+    Instant, LayerId, Limits, OpId, Output, Pull, PullLayer, RawLimits, SourceId, Strategy, Timing,
 };
 
 const LIMITS: RawLimits = RawLimits {

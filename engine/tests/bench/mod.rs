@@ -81,6 +81,18 @@ impl Bench {
 
     /// Requests an image of these layer sizes; blob and layer ids count from `first`.
     pub(crate) fn pull(&mut self, image: u32, first: u32, sizes: &[u64]) {
+        self.pull_with(image, first, sizes, &[0], &Have::Nothing);
+    }
+
+    /// The same, of hosts with these numbers, with so much of every layer here.
+    pub(crate) fn pull_with(
+        &mut self,
+        image: u32,
+        first: u32,
+        sizes: &[u64],
+        hosts: &[u32],
+        have: &Have,
+    ) {
         let layers = sizes
             .iter()
             .zip(first..)
@@ -90,8 +102,8 @@ impl Bench {
                     blob: BlobId(id),
                     size: *size,
                     layer: LayerId(id),
-                    hosts: vec![HostId(0)],
-                    have: Have::Nothing,
+                    hosts: hosts.iter().copied().map(HostId).collect(),
+                    have: have.clone(),
                 }
             })
             .collect();
@@ -154,6 +166,28 @@ impl Bench {
     /// Takes the actions asked for since the last call.
     pub(crate) fn take(&mut self) -> Vec<Action> {
         self.actions.drain(..).collect()
+    }
+
+    /// Fails a fetch that has kept nothing.
+    pub(crate) fn fail(&mut self, op: OpId, error: FetchError, retry_after_ms: Option<u64>) {
+        self.fetches.remove(&op);
+        self.input(Input::RangeFailed {
+            op,
+            error,
+            received: 0,
+            retry_after_ms,
+        });
+    }
+
+    /// Takes the fetches asked for since the last call: op, source and mode of each.
+    pub(crate) fn take_sources(&mut self) -> Vec<(OpId, SourceId, FetchMode)> {
+        let source = |action| match action {
+            Action::FetchRange {
+                op, source, mode, ..
+            } => Some((op, source, mode)),
+            _ => None,
+        };
+        self.take().into_iter().filter_map(source).collect()
     }
 
     pub(crate) fn take_fetches(&mut self) -> Vec<(OpId, BlobId, ByteRange)> {

@@ -180,7 +180,6 @@ impl<P: Placement> Run<P> {
             .map(|(index, layer)| self.names.layer(image, layer, index == 0, request))
             .collect();
         self.record_names(request, &ids);
-        let sources = u16::try_from(request.hosts.len()).unwrap_or(u16::MAX);
         let layers = request.image.layers[request.first..]
             .iter()
             .zip(&ids)
@@ -188,7 +187,7 @@ impl<P: Placement> Run<P> {
                 blob: *blob,
                 size: layer.descriptor.size,
                 layer: *id,
-                sources,
+                hosts: self.names.hosts(*blob),
                 have: parapull_engine::Have::Nothing,
             })
             .collect();
