@@ -170,7 +170,7 @@ impl Host {
     /// It said that it is asked too much: nothing for so long, and half as much at once afterwards.
     pub(crate) fn hold(&mut self, now: Instant, ms: u64) {
         if !self.is_held(now) {
-            self.lower((self.open + 1) / 2);
+            self.lower(self.open.div_ceil(2));
         }
         self.held_until = self.held_until.max(now.after_millis(ms));
         self.raise_at = self.raise_at.max(self.held_until);

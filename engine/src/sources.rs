@@ -95,7 +95,7 @@ impl Engine {
         if error == FetchError::RateLimited {
             let draw = rng::keyed(
                 self.config.seed,
-                Purpose::HostBackoff,
+                Purpose::HostHold,
                 [u64::from(id.0), now.0, 0],
             );
             let jitter = rng::up_to(draw, timing.backoff_ms_min).max(1);

@@ -264,7 +264,6 @@ fn timing(draws: &mut Draws) -> Timing {
         stall_bytes_min: draws.within(1, 1_024),
         cancel_grace_ms: draws.within(100, 10_000),
         staging_ttl_ms: *draws.pick(&[0, 50, 1_000, 60_000]),
-        ..Timing::default()
     }
 }
 
