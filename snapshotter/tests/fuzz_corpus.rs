@@ -74,4 +74,4 @@ fn is_root(test: &str) -> bool {
 }
 
 /// Of each kind.
-const INPUTS_MIN: u32 = 20;
+const INPUTS_MIN: u32 = 10;

@@ -181,7 +181,7 @@ fn content(choices: &mut Choices<'_>) -> Vec<u8> {
 }
 
 /// A default ACL with an entry of its own for user 1.
-pub fn default_acl() -> Vec<u8> {
+fn default_acl() -> Vec<u8> {
     let entry = |tag: u16, permissions: u16, id: u32| {
         [
             &tag.to_le_bytes()[..],
