@@ -10,7 +10,8 @@ use parapull_scenario::registry::{
 };
 use parapull_scenario::{
     Awaiting, ByteSize, Cancel, Encoding, Host, ImageSource, LimitChange, LimitsSpec, LocalBytes,
-    LocalFault, LocalFaultKind, PlannedLayer, PullSpec, RegistryProfile, Scenario, Setting,
+    LocalFault, LocalFaultKind, Mishaps, PlannedLayer, PullSpec, RegistryProfile, Scenario,
+    Setting,
 };
 
 use crate::draw::Draws;
@@ -45,6 +46,7 @@ pub fn generate(seed: u64) -> Scenario {
         local_faults: Vec::new(),
         limit_changes: Vec::new(),
         shutdown_ms: None,
+        mishaps: Mishaps::default(),
     };
     if !clean {
         scenario.faults.faults = faults(draws, largest.unwrap_or(1));
