@@ -162,6 +162,7 @@ impl Remote for Bringing {
                 inodes: 2,
             },
             format: Format::Overlay,
+            opaque_root: false,
         };
         self.0.commit_staged(request).unwrap();
         Ok(RemoteOutcome::Committed)

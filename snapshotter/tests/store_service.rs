@@ -214,6 +214,7 @@ impl Remote for Scripted {
                 fs: staging.fs(),
                 usage: Usage::default(),
                 format: Format::Overlay,
+                opaque_root: false,
             };
             self.store.commit_staged(request).unwrap();
         }

@@ -94,7 +94,13 @@ impl Serve {
         config: Config,
         sockets: tokio::runtime::Handle,
     ) -> anyhow::Result<()> {
-        let store = Store::open(&self.root, &store::Options::default())?;
+        let store = Store::open(
+            &self.root,
+            &store::Options {
+                sync: config.settings.sync,
+                ..store::Options::default()
+            },
+        )?;
         let socket = match BoundSocket::from_systemd()? {
             Some(socket) => socket,
             None => BoundSocket::bind(self.socket_path()?)?,
@@ -129,7 +135,7 @@ impl Serve {
             store.clone(),
             config.pulls(),
         ));
-        let service = SnapshotsService::new(store, Arc::new(pulls)).into_server();
+        let service = SnapshotsService::new(store.clone(), Arc::new(pulls)).into_server();
         let status = status::listen(&status::socket_of(self.socket_path()?), driver.clone())?;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         // Calls that wait for a layer end with its pull, so the pulls end before the server waits for its calls.
@@ -155,6 +161,8 @@ impl Serve {
             }
         }
         status.abort();
+        // What has become durable here need not be doubted after a reboot.
+        tokio::task::spawn_blocking(move || store.sync()).await??;
         Ok(())
     }
 
