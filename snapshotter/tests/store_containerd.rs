@@ -368,7 +368,7 @@ async fn containerd_goes_on_after_we_were_restarted() {
     assert!(refused.contains("unavailable"), "{refused}");
 
     let served = Served::start(root.path()).await;
-    assert_eq!(served.store.recovery().dropped, [""; 0]);
+    assert_eq!(served.store.recovery().dropped, []);
     let deadline = Instant::now() + Duration::from_secs(20);
     // containerd connects again within 3 s, its longest backoff.
     while let Err(error) = containerd.snapshots(&["info", "active"]) {
