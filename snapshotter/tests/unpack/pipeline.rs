@@ -47,7 +47,7 @@ fn any_number_of_threads_makes_the_same_tree() {
     let tar = large();
     let compressed = gzip(&tar);
     let spec = spec(&compressed, &tar, Encoding::Sniffed);
-    let trees: Vec<Tree> = (0..5)
+    let trees: Vec<Tree> = (0..7)
         .map(|threads| {
             let place = place();
             let dir = place.path().join("layer");
@@ -80,7 +80,7 @@ struct Resizing<'a> {
 impl Read for Resizing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reads += 1;
-        self.permit.grant(self.reads % 4);
+        self.permit.grant(self.reads % 7);
         let bytes = buffer.len().min(3_000);
         self.bytes.read(&mut buffer[..bytes])
     }
@@ -118,6 +118,66 @@ fn the_permit_may_change_at_any_buffer() {
     assert_eq!(progress.entries(), 40);
 }
 
+/// A source that gives long reads and changes the permit every now and then.
+struct Hurrying<'a> {
+    bytes: &'a [u8],
+    permit: &'a ThreadPermit,
+    reads: u32,
+}
+
+impl Read for Hurrying<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        if self.reads.is_multiple_of(40) {
+            self.permit
+                .grant([5, 1, 4, 2][(self.reads / 40) as usize % 4]);
+        }
+        let bytes = buffer.len().min(60_000);
+        self.bytes.read(&mut buffer[..bytes])
+    }
+}
+
+#[test]
+fn a_layer_inflated_in_pieces_is_the_same_layer() {
+    if !is_root("a_layer_inflated_in_pieces_is_the_same_layer") {
+        return;
+    }
+    // Letters drawn at random: a quarter is saved by shorter codes, so every block has codes of its own.
+    let mut state = 1_u64;
+    let text: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        b'A' + (state >> 59) as u8
+    })
+    .take(14 << 20)
+    .collect();
+    let tar = archive([file("text", &text)]);
+    let compressed = gzip(&tar);
+    let spec = spec(&compressed, &tar, Encoding::Sniffed);
+    for changes in [false, true] {
+        let place = place();
+        let dir = place.path().join("layer");
+        let permit = ThreadPermit::new(5);
+        let progress = Progress::new();
+        let ignored = ThreadPermit::new(1);
+        let source = Hurrying {
+            bytes: &compressed,
+            permit: if changes { &permit } else { &ignored },
+            reads: 0,
+        };
+        let controls = Controls {
+            threads: &permit,
+            progress: &progress,
+            stop_source: &|| {},
+        };
+        let sink = Box::new(OverlaySink::new(&dir, Position::Upper).unwrap());
+        let unpacked = unpack(source, &spec, sink, &Bounds::default(), controls).unwrap();
+        assert_eq!(progress.bytes_in(), compressed.len() as u64);
+        assert!(std::fs::read(unpacked.staged.root.join("text")).unwrap() == text);
+    }
+}
+
 #[test]
 fn a_source_that_fails_or_is_cancelled_ends_the_lane() {
     if !is_root("a_source_that_fails_or_is_cancelled_ends_the_lane") {
@@ -128,7 +188,7 @@ fn a_source_that_fails_or_is_cancelled_ends_the_lane() {
     let spec = spec(&compressed, &tar, Encoding::Sniffed);
     let place = place();
     let dir = place.path().join("layer");
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let failures: [(io::Error, Class); 2] = [
             (Cancelled.into(), Class::Cancelled),
             (io::Error::other("connection lost"), Class::Source),
@@ -268,7 +328,7 @@ fn a_sink_that_fails_does_not_wait_for_the_source() {
     }
     let place = place();
     let dir = place.path().join("layer");
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let error = fail_while_the_source_blocks(&dir, threads, false);
         assert_eq!(error.class(), Class::Disk, "{error}");
         assert!(!dir.exists());
@@ -282,7 +342,7 @@ fn a_panic_becomes_an_error() {
     }
     let place = place();
     let dir = place.path().join("layer");
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let error = fail_while_the_source_blocks(&dir, threads, true);
         assert!(
             matches!(&error, UnpackError::Panicked { message, .. } if message.contains("fire")),
@@ -310,7 +370,7 @@ fn a_panic_of_the_source_becomes_an_error() {
     let spec = spec(&tar, &tar, Encoding::Plain);
     let place = place();
     let dir = place.path().join("layer");
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let error = run(
             Panicking,
             &spec,
@@ -355,7 +415,7 @@ fn waiting_for_input_means_that_everything_was_released() {
     let tar = sample();
     let compressed = gzip(&tar);
     let spec = spec(&compressed, &tar, Encoding::Sniffed);
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let place = place();
         let progress = Progress::new();
         let source = Watching {
