@@ -171,8 +171,9 @@ const WHITEOUT_TIME: About = About {
     test: "row_08",
 };
 const REPLACED_DIRECTORY_TIME: About = About {
-    subject: "`d/` and then another `d`",
-    containerd: "gives the time of `d/` to the file, or to what the symlink leads to; refuses the layer if it dangles",
+    subject: "`d/` or `d/e/` and then another `d`",
+    containerd: "gives the time of `d/` to the file, or to what the symlink leads to; refuses the layer if it dangles, or if `d/e` \
+                 is no path any more",
     ours: "times belong to the entry that is finally there",
     test: "row_09",
 };

@@ -55,11 +55,11 @@ impl Applier {
         order.push('\n');
         let mut running = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         running.0.write_all(order.as_bytes()).unwrap();
-        let mut answer = String::new();
-        running.1.read_line(&mut answer).unwrap();
+        let mut answer = Vec::new();
+        running.1.read_until(b'\n', &mut answer).unwrap();
         drop(running);
         std::fs::remove_file(&archive).unwrap();
-        match answer.trim_end() {
+        match String::from_utf8_lossy(&answer).trim_end() {
             "ok" => Ok(()),
             refusal => Err(refusal.to_owned()),
         }

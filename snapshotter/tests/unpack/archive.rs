@@ -228,8 +228,7 @@ impl Member {
 
 impl std::fmt::Debug for Member {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (name, link) = (text(&self.name), text(&self.link));
+        let short = |bytes: &[u8]| bytes[..bytes.len().min(60)].escape_ascii().to_string();
         let Self {
             mode,
             uid,
@@ -239,15 +238,18 @@ impl std::fmt::Debug for Member {
         } = self;
         write!(
             f,
-            "{}{mode:04o} {uid}:{gid} @{mtime} {name:?}",
+            "{} {mode:04o} {uid}:{gid} @{mtime}",
             char::from(self.typeflag)
         )?;
-        write!(
-            f,
-            " -> {link:?} {}b +{} records",
-            self.data.len(),
-            self.pax.len()
-        )
+        write!(f, " {:?} -> {:?}", short(&self.name), short(&self.link))?;
+        write!(f, " {}b {:?}", self.data.len(), short(&self.data))?;
+        for (key, value) in &self.pax {
+            write!(f, " {}={:?}", short(key), short(value))?;
+        }
+        for (offset, bytes) in &self.patches {
+            write!(f, " at {offset}: {:?}", short(bytes))?;
+        }
+        Ok(())
     }
 }
 

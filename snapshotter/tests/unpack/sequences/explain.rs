@@ -1,6 +1,7 @@
 //! Explaining what differs from containerd by the list of differences; what it does not explain is a defect.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use parapull_snapshotter::unpack::{Difference, LayerPath, UnpackError};
 
@@ -67,21 +68,36 @@ fn nodes(
     our == *their
 }
 
-/// Why containerd may refuse a layer that is accepted here.
-pub fn their_refusal(plan: &Plan, refusal: &str) -> Option<Difference> {
+/// Why containerd, unpacking into `root`, may refuse a layer that is accepted here.
+pub fn their_refusal(
+    plan: &Plan,
+    ours: &Tree,
+    (root, is_bottom): (&Path, bool),
+    refusal: &str,
+) -> Option<Difference> {
     let has = |test: fn(&Member) -> bool| plan.members().any(test);
     let has_whiteout = has(Member::is_whiteout);
     if refusal.contains("convert whiteout") && refusal.contains("file exists") && has_whiteout {
         return Some(Difference::WhiteoutBesideTarget);
     }
-    if refusal.contains("not a directory") {
-        return Some(Difference::LowerFileInTheWay);
+    let is_in_the_way = ["not a directory", "too many l", "file name too long"]
+        .iter()
+        .any(|way| refusal.contains(way));
+    let is_own = refusal.contains(&format!("{}/", root.display()));
+    let makes_parents = refusal.starts_with("mkparent ") || refusal.contains("get root path");
+    if is_in_the_way && makes_parents && is_own && has_whiteout {
+        return Some(Difference::DirectoryOverItsWhiteout);
     }
-    if refusal.contains("too many levels") || refusal.contains("too many links") {
-        return Some(Difference::LowerFileInTheWay);
-    }
-    if refusal.contains("UtimesNanoAt") && has(|member| member.directory_name().is_some()) {
+    // Times are set in the end, by name; what was a directory then may not even have a parent.
+    let sets_times = is_own && refusal.starts_with("lstat ")
+        || refusal.contains("UtimesNanoAt")
+        || refusal == "too many links";
+    let is_gone = is_in_the_way || refusal.contains("no such file or directory");
+    if sets_times && is_gone && replaces_directories(plan, ours) {
         return Some(Difference::ReplacedDirectoryTime);
+    }
+    if is_in_the_way && !is_bottom {
+        return Some(Difference::LowerFileInTheWay);
     }
     let is_old = |member: &Member| matches!(member.typeflag(), b'S' | b'7');
     if refusal.contains("unhandled tar header type") && has(is_old) {

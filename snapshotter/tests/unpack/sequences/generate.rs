@@ -1,5 +1,7 @@
 //! Sequences of layers from a seed: everything that archives of images were seen to hold, and what they should not.
 
+use parapull_snapshotter::unpack::LayerPath;
+
 use super::super::archive::{MTIME, Member, dir, file, hardlink, record, symlink};
 use super::super::linking::acl;
 use super::dress::{dress, sparse};
@@ -95,7 +97,7 @@ impl Generator {
 
     fn entry(&mut self) -> Vec<Member> {
         let kinds: [u64; 10] = match self.taste {
-            Taste::Wild => [24, 30, 12, 9, 4, 3, 14, 6, 4, 1],
+            Taste::Wild => [72, 90, 36, 27, 12, 9, 42, 18, 12, 1],
             Taste::Tame => [24, 30, 8, 5, 3, 2, 10, 5, 3, 0],
         };
         let name = self.name();
@@ -109,10 +111,10 @@ impl Generator {
                 let (name, target) = (self.link_name(name), self.symlink_target());
                 symlink(name, target)
             }
-            3 => {
-                let target = self.hardlink_target();
-                hardlink(name, target)
-            }
+            3 => match self.hardlink_target() {
+                Some(target) => hardlink(name, target),
+                None => file(name, "instead of a hard link"),
+            },
             4 => Member::new(b'6', name),
             5 => self.device(name),
             6 => return self.whiteout(),
@@ -125,7 +127,7 @@ impl Generator {
             _ => self.unusual(name),
         };
         let member = self.attributes(member);
-        self.note(&member.name().to_vec(), member.typeflag());
+        self.note(member.name(), member.typeflag());
         dress(&mut self.random, member)
     }
 
@@ -133,8 +135,42 @@ impl Generator {
         self.made.push((name.to_vec(), typeflag));
     }
 
-    /// A name that often meets another one.
+    /// A name that often meets another one, and seldom leads through something that is no directory.
     fn name(&mut self) -> Vec<u8> {
+        let mut name = self.any_name();
+        for _ in 0..8 {
+            if self.may_be_made(&name) || self.random.once_in(200) {
+                break;
+            }
+            name = self.any_name();
+        }
+        name
+    }
+
+    fn may_be_made(&mut self, name: &[u8]) -> bool {
+        let path = LayerPath::clean(name);
+        let Some(path) = path.as_ref().map(LayerPath::as_bytes) else {
+            return true;
+        };
+        let above = path
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'/')
+            .map(|(slash, _)| &path[..slash]);
+        for above in above {
+            let is_it =
+                |made: &[u8]| LayerPath::clean(made).is_some_and(|made| made.as_bytes() == above);
+            let made = self.made.iter().rfind(|(made, _)| is_it(made));
+            match made {
+                Some((_, b'2')) if self.random.once_in(2) => {}
+                Some((_, b'5')) | None => {}
+                Some(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn any_name(&mut self) -> Vec<u8> {
         let mut name = match self.random.below(10) {
             0..=2 if !self.made.is_empty() => {
                 let index = self.random.index(self.made.len());
@@ -241,32 +277,32 @@ impl Generator {
         }
     }
 
-    fn hardlink_target(&mut self) -> Vec<u8> {
+    fn hardlink_target(&mut self) -> Option<Vec<u8>> {
+        let is_bold = self.taste == Taste::Wild && self.random.once_in(10);
         let files: Vec<Vec<u8>> = self
             .made
             .iter()
-            .filter(|(_, typeflag)| self.taste == Taste::Wild || *typeflag == b'0')
+            .filter(|(_, typeflag)| *typeflag == b'0' || is_bold && *typeflag != b'5')
             .map(|(name, _)| name.clone())
             .collect();
         let target = match self.random.below(8) {
-            0 if self.taste == Taste::Wild => self.symlink_target(),
-            1 if self.taste == Taste::Wild && !self.hidden.is_empty() => {
+            0 if is_bold => self.symlink_target(),
+            1 if is_bold && !self.hidden.is_empty() => {
                 let index = self.random.index(self.hidden.len());
                 self.hidden[index].clone()
             }
-            _ if files.is_empty() => b"a".to_vec(),
+            _ if files.is_empty() => return None,
             _ => self.random.pick(&files).clone(),
         };
         if self.taste == Taste::Wild {
-            // A slash behind a symlink is a difference on purpose, and rare enough by itself.
             let spelled = self.spelled(target);
-            return if self.random.once_in(10) {
+            return Some(if self.random.once_in(10) {
                 spelled
             } else {
                 trimmed(&spelled).to_vec()
-            };
+            });
         }
-        target
+        Some(target)
     }
 
     fn device(&mut self, name: Vec<u8>) -> Member {

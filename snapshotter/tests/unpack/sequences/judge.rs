@@ -66,11 +66,7 @@ pub fn judge(applier: &Applier, plans: &[Plan]) -> Result<Outcome, String> {
     };
     for (index, (plan, ours)) in plans.iter().zip(unpacked).enumerate() {
         let layer = trial.layer(index, plan, &tars[index], ours);
-        let is_made = layer.map_err(|why| format!("layer {index}: {why}"))?;
-        // Without a bottom layer there is no chain; another layer is as if it had never been.
-        if index == 0 && !is_made {
-            return Ok(trial.outcome);
-        }
+        layer.map_err(|why| format!("layer {index}: {why}"))?;
     }
     trial.merged()?;
     Ok(trial.outcome)
@@ -108,33 +104,41 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Compares one layer; true if both have made it.
+    /// Compares one layer. One that is not made by both is as if it had never been.
     fn layer(
         &mut self,
         index: usize,
         plan: &Plan,
         tar: &[u8],
         ours: Result<Layer, UnpackError>,
-    ) -> Result<bool, String> {
+    ) -> Result<(), String> {
+        // The layers below it may have been dropped.
+        let is_bottom = self.ours.is_empty();
+        let ours = if is_bottom && index > 0 {
+            at(tar, Position::Bottom)
+        } else {
+            ours
+        };
         let root = self.place.path().join(index.to_string());
         let theirs = self.applier.apply(tar, &root, &self.theirs);
         let layer = match (ours, theirs) {
             (Ok(layer), Ok(())) => self.link(layer, tar)?,
             (Err(_), Err(_)) => {
                 self.outcome.refused += 1;
-                return Ok(false);
+                return Ok(());
             }
-            (Ok(_), Err(refusal)) => {
-                let difference = explain::their_refusal(plan, &refusal)
-                    .ok_or_else(|| format!("accepted, containerd says: {refusal}"))?;
+            (Ok(layer), Err(refusal)) => {
+                let difference =
+                    explain::their_refusal(plan, &layer.tree(), (&root, is_bottom), &refusal)
+                        .ok_or_else(|| format!("accepted, containerd says: {refusal}"))?;
                 self.outcome.meet([difference]);
-                return Ok(false);
+                return Ok(());
             }
             (Err(error), Ok(())) => {
                 let difference = explain::our_refusal(&error)
                     .ok_or_else(|| format!("refused with: {error}; containerd accepts it"))?;
                 self.outcome.meet([difference]);
-                return Ok(false);
+                return Ok(());
             }
         };
         let (our_tree, their_tree) = (layer.tree(), Tree::read(&root));
@@ -151,7 +155,7 @@ impl Trial<'_> {
         self.outcome.compared += 1;
         self.ours.insert(0, layer);
         self.theirs.insert(0, root);
-        Ok(true)
+        Ok(())
     }
 
     /// Fixes a layer over its parents; unpacked over them at once it must be the same.

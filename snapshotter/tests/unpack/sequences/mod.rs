@@ -43,7 +43,7 @@ fn random_sequences_are_as_containerd_unpacks_them() {
 
 fn judged(applier: &Applier, plans: &[Plan]) -> Result<Outcome, String> {
     catch_unwind(AssertUnwindSafe(|| judge(applier, plans)))
-        .unwrap_or_else(|_| Err("a panic, see above".to_owned()))
+        .unwrap_or_else(|_| Err("a panic, told above".to_owned()))
 }
 
 /// Makes the sequence as small as it can be while it still fails, and ends the test.
