@@ -1,6 +1,8 @@
 //! containerd's own applier, built from its Go source where Debian's package has it and kept running.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -45,6 +47,8 @@ impl Applier {
     /// Applies an archive to a directory that is made for it; over `lowers`, the topmost first, or as the bottom layer.
     pub fn apply(&self, tar: &[u8], root: &Path, lowers: &[PathBuf]) -> Result<(), String> {
         std::fs::create_dir(root).unwrap();
+        // As containerd makes it; another test may have changed the process's umask.
+        std::fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
         let archive = root.with_extension("tar");
         std::fs::write(&archive, tar).unwrap();
         let mut order = format!("{}\t{}", archive.display(), root.display());

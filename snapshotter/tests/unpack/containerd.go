@@ -10,11 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/containerd/archive"
 )
 
 func main() {
+	// As the service has it, whatever a test does to its own.
+	syscall.Umask(0o022)
 	orders := bufio.NewScanner(os.Stdin)
 	orders.Buffer(nil, 1<<20)
 	for orders.Scan() {
