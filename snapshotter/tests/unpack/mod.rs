@@ -17,5 +17,6 @@ mod names;
 mod pipeline;
 mod sequences;
 mod streams;
+mod threads;
 mod types;
 mod whiteouts;
