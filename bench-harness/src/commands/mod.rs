@@ -1,6 +1,7 @@
 //! The command line: what it accepts, and one module per command.
 
 mod compare;
+mod containerds;
 mod demo;
 mod limits;
 mod output;
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Demo),
     /// Pull images in several ways, interleaved and repeated, and write a report.
     Compare(compare::Compare),
+    /// Find or unpack the containerd generations that are tested side by side.
+    Containerds(containerds::Containerds),
     /// Measure what this machine can do at best: fetch, hash, inflate, write, create files.
     Limits(limits::LimitsCommand),
     /// Show the report in a folder, and draw its pictures again.
@@ -45,6 +48,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Demo(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Containerds(command) => command.run(),
         Command::Limits(command) => command.run(),
         Command::Report(command) => command.run(),
     }

@@ -76,6 +76,24 @@ pub enum ProcessError {
         /// Its text, cut.
         text: String,
     },
+    /// A package of Debian's archive could not be had.
+    #[error("obtain {package} of Debian's {suite}: {source}")]
+    Obtain {
+        /// The package.
+        package: String,
+        /// The suite it was looked for in.
+        suite: String,
+        /// The cause.
+        source: Box<ProcessError>,
+    },
+    /// A fragment of containerd's configuration in `deploy/` is no TOML.
+    #[error("read deploy/containerd/{name}: {reason}")]
+    Fragment {
+        /// The file's name.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The user asked to stop (SIGINT or SIGTERM).
     #[error("go on: interrupted")]
     Interrupted,
