@@ -9,21 +9,21 @@ use std::process::Command;
 
 use super::{ProcessError, find_program, run};
 
-/// The tree of `package` from Debian's `suite` (a name such as `trixie` or `testing`), downloaded at the first call.
+/// One tree of `packages` from Debian's `suite` (a name such as `trixie` or `testing`), downloaded at the first call.
 ///
 /// It is kept in [`cache_dir`] until that folder is removed, also when the suite has a newer one by then: what was proven
 /// today is what runs tomorrow. Processes that ask at once wait for one download.
 ///
 /// # Errors
 /// [`ProcessError::Obtain`] where this is no Debian, the archive does not answer, or the suite has no such package.
-pub fn unpacked(suite: &str, package: &str) -> Result<PathBuf, ProcessError> {
+pub fn unpacked(suite: &str, packages: &[&str]) -> Result<PathBuf, ProcessError> {
     let cache = cache_dir();
-    let target = cache.join(suite).join(package);
+    let target = cache.join(suite).join(packages.join("+"));
     if target.is_dir() {
         return Ok(target);
     }
-    obtain(&cache, suite, package, &target).map_err(|source| ProcessError::Obtain {
-        package: package.into(),
+    obtain(&cache, suite, packages, &target).map_err(|source| ProcessError::Obtain {
+        packages: packages.join(", "),
         suite: suite.into(),
         source: Box::new(source),
     })?;
@@ -35,7 +35,7 @@ pub fn cache_dir() -> PathBuf {
     fake_registry::cache_dir_default().with_file_name("debian")
 }
 
-fn obtain(cache: &Path, suite: &str, package: &str, target: &Path) -> Result<(), ProcessError> {
+fn obtain(cache: &Path, suite: &str, packages: &[&str], target: &Path) -> Result<(), ProcessError> {
     let parent = cache.join(suite);
     fs::create_dir_all(&parent).map_err(ProcessError::file("make", &parent))?;
     let lock = cache.join("lock");
@@ -49,9 +49,10 @@ fn obtain(cache: &Path, suite: &str, package: &str, target: &Path) -> Result<(),
         .tempdir_in(cache)
         .map_err(ProcessError::file("make a directory in", cache))?;
     let apt = Apt::new(&cache.join("apt"), suite)?;
-    let archive = apt.download(package, staging.path())?;
     let tree = staging.path().join("tree");
-    run(Command::new("dpkg").arg("-x").arg(&archive).arg(&tree))?;
+    for archive in apt.download(packages, staging.path())? {
+        run(Command::new("dpkg").arg("-x").arg(&archive).arg(&tree))?;
+    }
     // Whole or not at all: other processes look without the lock.
     fs::rename(&tree, target).map_err(ProcessError::file("rename to", target))
 }
@@ -77,22 +78,24 @@ impl<'a> Apt<'a> {
         Ok(apt)
     }
 
-    /// Downloads the newest version the suite has and returns its path.
-    fn download(&self, package: &str, to: &Path) -> Result<PathBuf, ProcessError> {
-        let wanted = format!("{package}/{}", self.suite);
-        run(self
-            .command()
-            .args(["-qq", "download", &wanted])
-            .current_dir(to))?;
+    /// Downloads the newest versions the suite has and returns their paths.
+    fn download(&self, packages: &[&str], to: &Path) -> Result<Vec<PathBuf>, ProcessError> {
+        let wanted = packages.iter().map(|name| format!("{name}/{}", self.suite));
+        let mut command = self.command();
+        command.args(["-qq", "download"]).args(wanted);
+        run(command.current_dir(to))?;
         let entries = fs::read_dir(to).map_err(ProcessError::file("list", to))?;
-        entries
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|end| end == "deb"))
-            .ok_or_else(|| ProcessError::Answer {
-                what: "apt-get download".into(),
-                text: format!("it left no package in {}", to.display()),
-            })
+        let paths = entries.flatten().map(|entry| entry.path());
+        let archives: Vec<PathBuf> = paths
+            .filter(|path| path.extension().is_some_and(|end| end == "deb"))
+            .collect();
+        if archives.len() == packages.len() {
+            return Ok(archives);
+        }
+        Err(ProcessError::Answer {
+            what: format!("apt-get download of {}", packages.join(", ")),
+            text: format!("it left {} packages", archives.len()),
+        })
     }
 
     fn command(&self) -> Command {

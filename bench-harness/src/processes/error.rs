@@ -76,12 +76,12 @@ pub enum ProcessError {
         /// Its text, cut.
         text: String,
     },
-    /// A package of Debian's archive could not be had.
-    #[error("obtain {package} of Debian's {suite}: {source}")]
+    /// Packages of Debian's archive could not be had.
+    #[error("obtain {packages} of Debian's {suite}: {source}")]
     Obtain {
-        /// The package.
-        package: String,
-        /// The suite it was looked for in.
+        /// The packages.
+        packages: String,
+        /// The suite they were looked for in.
         suite: String,
         /// The cause.
         source: Box<ProcessError>,

@@ -45,7 +45,7 @@ impl Generation {
             return Ok(ObtainedContainerd { program, version });
         }
         let suite = self.suite();
-        let program = debian::unpacked(suite, "containerd")?.join("usr/bin/containerd");
+        let program = debian::unpacked(suite, &["containerd"])?.join("usr/bin/containerd");
         let version = ContainerdVersion::of(&program)?;
         if self.has(version) {
             return Ok(ObtainedContainerd { program, version });
