@@ -27,6 +27,18 @@ impl Decompressor {
         }
     }
 
+    /// What containerd `version` would choose on this machine by itself.
+    pub fn chosen_by(version: ContainerdVersion) -> Self {
+        let is_there = |name| find_program(name, "").is_ok();
+        if version.major >= 2 && is_there("igzip") {
+            Self::Igzip
+        } else if is_there("unpigz") {
+            Self::Unpigz
+        } else {
+            Self::Go
+        }
+    }
+
     /// The environment that makes containerd use exactly this one.
     ///
     /// # Errors

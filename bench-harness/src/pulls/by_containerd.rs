@@ -8,7 +8,8 @@ use super::{Fetcher, Logs, PullError, Pulled, Stage, Subject, Way};
 use crate::ctr::Ctr;
 use crate::measure::{ProcessUsage, WrittenBytes};
 use crate::processes::{
-    Containerd, ContainerdOptions, CriPull, ProcessError, Snapshotter, SnapshotterOptions,
+    Containerd, ContainerdOptions, ContainerdVersion, CriPull, Decompressor, ProcessError,
+    Snapshotter, SnapshotterOptions, find_program,
 };
 use crate::report::Run;
 use crate::timeline::Timeline;
@@ -201,6 +202,13 @@ impl Stage {
         let is_parapull = *subject == Subject::Parapull;
         let own = folder.join("parapull");
         let proxy = is_parapull.then(|| Snapshotter::announced(&own));
+        let decompressor = match subject {
+            Subject::Containerd(Some(named)) => *named,
+            _ => {
+                let program = find_program(&program.to_string_lossy(), INSTALL)?;
+                Decompressor::chosen_by(ContainerdVersion::of(&program)?)
+            }
+        };
         let options = ContainerdOptions {
             proxy,
             cri_pull: if way == Way::CriTransfer {
@@ -208,7 +216,7 @@ impl Stage {
             } else {
                 CriPull::Itself
             },
-            decompressor: subject.decompressor(),
+            decompressor,
             plain_http_hosts: vec![self.host().to_owned()],
             program: program.into(),
         };
@@ -306,3 +314,5 @@ fn content_bytes(folder: &Path) -> u64 {
         .map(|metadata| metadata.len())
         .sum()
 }
+
+const INSTALL: &str = "install the package containerd";
