@@ -36,13 +36,16 @@ pub fn prepare(image: &str, programs: &Programs, folder: &Path) -> Result<String
             FakeRegistry::craft(programs, "tiny", &layout)?;
             let index = layout.join("index.json");
             let text = fs::read_to_string(&index).map_err(ProcessError::file("read", &index))?;
-            let (changed, foreign) =
-                with_foreign_platform(&text).ok_or_else(|| ProcessError::Answer {
+            let image = ForeignImage::new();
+            let changed =
+                with_foreign_platform(&text, &image).ok_or_else(|| ProcessError::Answer {
                     what: "a crafted image's index".into(),
                     text,
                 })?;
-            let digest = Digest::of(foreign.as_bytes());
-            write(&layout.join("blobs/sha256").join(digest.hex()), &foreign)?;
+            for blob in [&image.layer, &image.config, &image.manifest] {
+                let path = layout.join("blobs/sha256").join(Digest::of(blob).hex());
+                fs::write(&path, blob).map_err(ProcessError::file("write", &path))?;
+            }
             write(&index, &changed)?;
             Ok(layout.display().to_string())
         }
@@ -50,33 +53,63 @@ pub fn prepare(image: &str, programs: &Programs, folder: &Path) -> Result<String
     }
 }
 
-/// The index with another platform before its only image, and that platform's manifest, whose blobs exist nowhere: who
-/// takes the first manifest instead of the right one fails.
-fn with_foreign_platform(index: &str) -> Option<(String, String)> {
-    let absent = |name: &str| Digest::of(name.as_bytes()).to_string();
-    let foreign = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": absent("config"), "size": 6},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": absent("layer"), "size": 5}],
-    })
-    .to_string();
+/// The index with another platform before its only image: who takes the first manifest instead of the right one makes
+/// another tree.
+fn with_foreign_platform(index: &str, image: &ForeignImage) -> Option<String> {
     let mut index: Value = serde_json::from_str(index).ok()?;
     let manifests = index.get_mut("manifests")?.as_array_mut()?;
     for manifest in manifests.iter_mut() {
         // Without a name of its own the index itself is what the tag leads to.
         manifest.as_object_mut()?.remove("annotations");
     }
-    let listed = json!({
-        "mediaType": MANIFEST, "digest": Digest::of(foreign.as_bytes()).to_string(), "size": foreign.len(),
-        "platform": {"architecture": "s390x", "os": "linux"},
-    });
+    let mut listed = descriptor("manifest.v1+json", &image.manifest);
+    listed["platform"] = json!({"architecture": FOREIGN, "os": "linux"});
     manifests.insert(0, listed);
-    Some((index.to_string(), foreign))
+    Some(index.to_string())
+}
+
+/// An image without files for a platform that this machine is not.
+///
+/// Its blobs exist: `ctr` of containerd 2 fetches every platform's.
+struct ForeignImage {
+    layer: Vec<u8>,
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+impl ForeignImage {
+    fn new() -> Self {
+        // Two empty blocks are an empty archive.
+        let layer = vec![0; 1024];
+        let diff_id = Digest::of(&layer).to_string();
+        let config = json!({
+            "architecture": FOREIGN, "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        })
+        .to_string();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": format!("{MEDIA_TYPE}.manifest.v1+json"),
+            "config": descriptor("config.v1+json", config.as_bytes()),
+            "layers": [descriptor("layer.v1.tar", &layer)],
+        })
+        .to_string();
+        Self {
+            layer,
+            config: config.into_bytes(),
+            manifest: manifest.into_bytes(),
+        }
+    }
+}
+
+fn descriptor(kind: &str, blob: &[u8]) -> Value {
+    let digest = Digest::of(blob).to_string();
+    json!({"mediaType": format!("{MEDIA_TYPE}.{kind}"), "digest": digest, "size": blob.len()})
 }
 
 const ENCODINGS: &str = "encodings";
 const MULTI_ARCH: &str = "multi-arch";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const MEDIA_TYPE: &str = "application/vnd.oci.image";
+const FOREIGN: &str = "s390x";
 
 /// Every encoding, and a layer that occurs twice.
 const ENCODINGS_CRAFT: &str = "\
@@ -96,13 +129,15 @@ mod tests {
     #[test]
     fn a_foreign_platform_comes_first_and_the_index_has_no_name() {
         let index = r#"{"manifests": [{"digest": "sha256:aa", "annotations": {"a": "b"}, "platform": {"os": "linux"}}]}"#;
-        let (changed, foreign) = with_foreign_platform(index).unwrap();
+        let image = ForeignImage::new();
+        let changed = with_foreign_platform(index, &image).unwrap();
         let changed: Value = serde_json::from_str(&changed).unwrap();
         let first = &changed["manifests"][0];
-        assert_eq!(first["platform"]["architecture"], "s390x");
-        assert_eq!(first["digest"], Digest::of(foreign.as_bytes()).to_string());
+        assert_eq!(first["platform"]["architecture"], FOREIGN);
+        let manifest = Digest::of(&image.manifest).to_string();
+        assert_eq!(first["digest"], manifest);
         assert_eq!(changed["manifests"][1]["digest"], "sha256:aa");
         assert!(changed["manifests"][1].get("annotations").is_none());
-        assert!(with_foreign_platform("{}").is_none());
+        assert!(with_foreign_platform("{}", &image).is_none());
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn configuration(
         }
         relocate(&mut shipped, &replacements(paths, proxy));
         merge(&mut table, shipped);
-    } else if version >= FIRST_WITH_TRANSFER && cri_pull == CriPull::Itself {
+    } else if version >= FIRST_OF_2_1 && cri_pull == CriPull::Itself {
         // Without labels to pass on, CRI has to be told to do without the transfer service.
         merge(
             &mut table,
@@ -114,6 +114,12 @@ fn private(version: ContainerdVersion, paths: &Paths) -> String {
     );
     let opt = quoted(&paths.root.join("opt"));
     let (empty, hosts) = (quoted(&paths.empty), quoted(&paths.hosts));
+    // 2.1 deprecates the key in favour of a list.
+    let programs = if version >= FIRST_OF_2_1 {
+        format!("bin_dirs = [{empty}]")
+    } else {
+        format!("bin_dir = {empty}")
+    };
     let (file_version, runtime, images) = if version.major >= 2 {
         (3, "io.containerd.cri.v1.runtime", CRI_IMAGES)
     } else {
@@ -127,7 +133,7 @@ fn private(version: ContainerdVersion, paths: &Paths) -> String {
     format!(
         "version = {file_version}\nroot = {root}\nstate = {state}\n[grpc]\naddress = {socket}\n\
          [plugins.'io.containerd.internal.v1.opt']\npath = {opt}\n\
-         [plugins.'{runtime}'.cni]\nbin_dir = {empty}\nconf_dir = {empty}\n\
+         [plugins.'{runtime}'.cni]\n{programs}\nconf_dir = {empty}\n\
          [plugins.'{images}'.registry]\nconfig_path = {hosts}\n{transfer}"
     )
 }
@@ -216,8 +222,8 @@ fn quoted(path: &Path) -> String {
 const CRI_IMAGES: &str = "io.containerd.cri.v1.images";
 const ANNOTATIONS: &str = "disable_snapshot_annotations";
 
-/// CRI pulls by itself before, and from here on only where it is told to.
-pub(super) const FIRST_WITH_TRANSFER: ContainerdVersion = ContainerdVersion {
+/// Before it CRI pulls by itself, from here on only where it is told to.
+const FIRST_OF_2_1: ContainerdVersion = ContainerdVersion {
     major: 2,
     minor: 1,
     patch: 0,
