@@ -7,6 +7,7 @@ pub mod digest;
 pub mod driver;
 pub mod grpc;
 pub mod image;
+mod inflate;
 pub mod registry;
 pub mod remote;
 pub mod spool;

@@ -35,6 +35,8 @@ mod error;
 mod lane;
 mod overlay;
 mod path;
+#[doc(hidden)]
+pub mod probe;
 mod progress;
 mod sink;
 mod spec;

@@ -13,5 +13,6 @@ mod metadata;
 mod names;
 mod pipeline;
 mod streams;
+mod threads;
 mod types;
 mod whiteouts;
