@@ -3,7 +3,7 @@
 //! The bytes issued form a contiguous prefix of the span. Chunks before `frontier` are present, chunks before `next` are
 //! issued; a chunk keeps what it was charged across its retries.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::budget::Permit;
@@ -26,6 +26,8 @@ pub(crate) struct Blob {
     pub(crate) first_source: SourceId,
     /// The source that was asked last.
     pub(crate) source: SourceId,
+    /// Failed requests for a chunk at a source.
+    pub(crate) failures: BTreeMap<(u32, SourceId), u32>,
     /// Sources that cannot serve it.
     pub(crate) lost: BTreeSet<SourceId>,
     /// Counts how often its bytes were thrown away for a wrong digest; the first life is 0.
@@ -84,8 +86,6 @@ pub(crate) struct Chunk {
     pub(crate) state: ChunkState,
     /// Bytes present, from its start on.
     pub(crate) received: u64,
-    /// Requests made for it.
-    pub(crate) attempts: u32,
     /// Requests for it that were one connection too many.
     pub(crate) crowdings: u32,
 }
@@ -125,6 +125,7 @@ impl Blob {
             local: Vec::new(),
             first_source: SourceId(0),
             source: SourceId(0),
+            failures: BTreeMap::new(),
             lost: BTreeSet::new(),
             life: 0,
             mode: if plan.whole {
@@ -166,6 +167,7 @@ impl Blob {
         self.next = 0;
         self.released = 0;
         self.due.clear();
+        self.failures.clear();
         self.completed = None;
         self.consumed = false;
         self.laned = false;
@@ -180,7 +182,6 @@ impl Blob {
                 start: at,
                 state: ChunkState::Idle,
                 received: 0,
-                attempts: 0,
                 crowdings: 0,
             });
             at += chunk_bytes;
@@ -202,7 +203,6 @@ impl Blob {
                 start,
                 state: ChunkState::Present,
                 received: missing.start - start,
-                attempts: 0,
                 crowdings: 0,
             });
             self.next += 1;
@@ -305,9 +305,8 @@ impl Blob {
     /// the whole read, whose attempts are counted anew.
     pub(crate) fn forget_scattered(&mut self) {
         let frontier = (self.frontier as usize).min(self.chunks.len());
-        for chunk in &mut self.chunks[frontier..] {
-            chunk.attempts = 0;
-        }
+        self.failures
+            .retain(|(chunk, _), _| (*chunk as usize) < frontier);
         let from = (self.frontier as usize + 1).min(self.chunks.len());
         for chunk in &mut self.chunks[from..] {
             chunk.state = ChunkState::Idle;

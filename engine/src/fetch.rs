@@ -53,6 +53,9 @@ impl Engine {
                 }
             }
             self.grant_laneless(blob);
+            if mutant!(WorkLeftUndone) {
+                return;
+            }
         }
     }
 
@@ -115,6 +118,9 @@ impl Engine {
             Some(op) => Ok(Step::Grant(op, blob.next)),
             None => {
                 self.permits_free(blob, blob.next)?;
+                if mutant!(ChunkGap) && blob.next > 0 && blob.next + 1 < blob.chunk_count() {
+                    return Ok(Step::Begin(blob.next + 1));
+                }
                 Ok(Step::Begin(blob.next))
             }
         }
@@ -261,9 +267,8 @@ impl Engine {
         blob.due.remove(&chunk);
         blob.open.insert(op);
         let entry = blob.chunk_mut(chunk);
-        entry.attempts += 1;
         entry.state = ChunkState::InFlight(op);
-        let attempt = entry.attempts;
+        let attempt = blob.failed_attempts(chunk, source) + 1;
         let (mode, range) = match blob.mode {
             Mode::Whole(_) => {
                 blob.mode = Mode::Whole(Some(op));
@@ -292,7 +297,6 @@ impl Engine {
         let bytes = blob.missing(chunk).len();
         let entry = blob.chunk_mut(chunk);
         entry.state = ChunkState::InFlight(op);
-        entry.attempts += 1;
         let stall_at = self.now.after_millis(self.config.timing.stall_ms);
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
             fetch.granted += bytes;
@@ -413,7 +417,9 @@ impl Engine {
             crate::budget::Permit::none(),
         ));
         let permit = core::mem::replace(&mut fetch.image.1, crate::budget::Permit::none());
-        if let Some(image) = self.images.get_mut(&fetch.image.0) {
+        if let Some(image) = self.images.get_mut(&fetch.image.0)
+            && !mutant!(PermitLeak)
+        {
             image.fetches.put(permit);
         }
         if let Some(blob) = self.blobs.get_mut(&fetch.blob) {
@@ -437,7 +443,7 @@ impl Engine {
         let Some((_, read_before)) = fetch.stall.take() else {
             return;
         };
-        if fetch.kept == fetch.granted {
+        if fetch.kept == fetch.granted && !mutant!(StallWithoutCredit) {
             return;
         }
         if fetch.kept + fetch.discarded - read_before >= bytes_min {

@@ -29,6 +29,7 @@ impl Engine {
         let Some(index) = image.next_link() else {
             return;
         };
+        let index = index + u32::from(mutant!(LinkBeforeParent));
         let Some(link) = image.link(index) else {
             return;
         };
@@ -115,6 +116,9 @@ impl Engine {
             .is_some_and(crate::image::Image::is_live);
         if live {
             self.tell(Event::LayerReady { place });
+            if mutant!(ReadyTwice) {
+                self.tell(Event::LayerReady { place });
+            }
             self.dismiss_callers(place);
         }
         self.retain_until_forgotten(place.image, layer);

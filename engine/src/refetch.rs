@@ -67,7 +67,7 @@ impl Engine {
         let Some(chunk) = self.hold_first(fetch, op) else {
             return;
         };
-        let Some(blob) = self.blobs.get(&fetch.blob) else {
+        let Some(blob) = self.blobs.get_mut(&fetch.blob) else {
             return;
         };
         if blob.ending || matches!(blob.mode, Mode::Settling(_)) {
@@ -77,7 +77,8 @@ impl Engine {
         if fetch.host.is_none() {
             return self.lose_local(fetch.blob, chunk);
         }
-        let attempt = blob.chunk(chunk).attempts;
+        let attempt = blob.count_failure(chunk, fetch.source);
+        let blob = &self.blobs[&fetch.blob];
         let start = blob.missing(chunk).start;
         let elsewhere = error == FetchError::RateLimited && self.has_other_source(blob);
         let key = [u64::from(fetch.blob.0), start, u64::from(attempt)];
@@ -142,6 +143,9 @@ impl Engine {
             .filter(|index| blob.chunk(*index).state == ChunkState::InFlight(op))
             .collect();
         for index in mine {
+            if mutant!(CreditLeak) {
+                continue;
+            }
             self.give_back(fetch.blob, index);
         }
     }
@@ -172,6 +176,9 @@ impl Engine {
             return;
         };
         blob.chunk_mut(chunk).state = ChunkState::Due;
+        if mutant!(ReceivedForgotten) {
+            blob.chunk_mut(chunk).received = 0;
+        }
         blob.due.insert(chunk);
     }
 
@@ -183,12 +190,8 @@ impl Engine {
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
-        if blob.lost.insert(fetch.source) {
-            for chunk in &mut blob.chunks {
-                chunk.attempts = 0;
-            }
-        }
-        if blob.lost.len() < blob.hosts.len() {
+        blob.lost.insert(fetch.source);
+        if !mutant!(MirrorsForgotten) && blob.lost.len() < blob.hosts.len() {
             blob.chunk_mut(chunk).state = ChunkState::Due;
             blob.due.insert(chunk);
             return;
@@ -209,8 +212,6 @@ impl Engine {
         if blob.ending || matches!(blob.mode, Mode::Settling(_)) {
             return self.give_back(fetch.blob, chunk);
         }
-        let entry = blob.chunk_mut(chunk);
-        entry.attempts = entry.attempts.saturating_sub(1);
         if let Some(image) = self.images.get_mut(&fetch.image.0) {
             image.stats.retries += 1;
         }
@@ -221,7 +222,6 @@ impl Engine {
     fn lose_local(&mut self, id: BlobId, chunk: u32) {
         if let Some(blob) = self.blobs.get_mut(&id) {
             blob.local.clear();
-            blob.chunk_mut(chunk).attempts = 0;
         }
         self.back_off(id, chunk, 0, false);
     }

@@ -100,7 +100,7 @@ impl Engine {
             );
             let jitter = rng::up_to(draw, timing.backoff_ms_min).max(1);
             let host = self.host_mut(id);
-            match retry_after_ms {
+            match retry_after_ms.filter(|_| !mutant!(RetryAfterIgnored)) {
                 Some(ms) if ms > timing.retry_after_ms_max => host.cool(now, &rules),
                 told => host.hold(now, told.unwrap_or(jitter)),
             }
@@ -203,6 +203,18 @@ impl Blob {
 
     pub(crate) fn host(&self, source: SourceId) -> HostId {
         self.hosts[usize::from(source.0)]
+    }
+
+    /// Requests for a chunk that failed at a source.
+    pub(crate) fn failed_attempts(&self, chunk: u32, source: SourceId) -> u32 {
+        self.failures.get(&(chunk, source)).copied().unwrap_or(0)
+    }
+
+    /// Counts a failed request for a chunk; returns how many there were at this source.
+    pub(crate) fn count_failure(&mut self, chunk: u32, source: SourceId) -> u32 {
+        let count = self.failures.entry((chunk, source)).or_default();
+        *count += 1;
+        *count
     }
 
     /// Whether all that is missing of a chunk (or of the blob, when it is read whole) lies in the local store.
