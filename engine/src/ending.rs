@@ -5,15 +5,15 @@ use alloc::vec::Vec;
 use crate::engine::Engine;
 use crate::error::LayerError;
 use crate::id::{BlobId, ByteRange, ImageId, LayerId, OpId};
+use crate::layer::{LayerState, TreeId};
 use crate::image::LinkState;
-use crate::layer::LayerState;
 use crate::op::OpKind;
 use crate::output::{Action, Destination, Event, Outcome, Place, Tree};
 use crate::timers::Deadline;
 
 impl Engine {
     /// A layer cannot be had: every image that wants it fails.
-    pub(crate) fn fail_layer(&mut self, layer: LayerId, error: LayerError) {
+    pub(crate) fn fail_layer(&mut self, layer: TreeId, error: LayerError) {
         let places: Vec<Place> = self
             .layers
             .get(&layer)
@@ -79,26 +79,23 @@ impl Engine {
         else {
             return;
         };
-        let layer = link.layer;
+        let layer = link.tree;
         match link.state {
             LinkState::Done
             | LinkState::Linking(_)
             | LinkState::Cloning(_)
             | LinkState::Dropping(_) => {}
-            LinkState::Cloned => self.drop_clone(place, layer),
+            LinkState::Cloned => self.drop_clone(place),
             LinkState::Pending => self.unwant(place, layer),
         }
     }
 
-    fn unwant(&mut self, place: Place, id: LayerId) {
+    pub(crate) fn unwant(&mut self, place: Place, id: TreeId) {
         let Some(layer) = self.layers.get_mut(&id) else {
             return;
         };
         if !layer.wanted.remove(&place) {
             return;
-        }
-        if layer.over.is_some_and(|over| over == place) {
-            layer.over = None;
         }
         if layer.wanted.is_empty() {
             if let Some(image) = self.images.get_mut(&place.image) {
@@ -111,7 +108,7 @@ impl Engine {
     }
 
     /// Work that goes on for another image is paid by that one from here on, even past its limit.
-    pub(crate) fn move_charges(&mut self, from: ImageId, id: LayerId) {
+    pub(crate) fn move_charges(&mut self, from: ImageId, id: TreeId) {
         let Some(layer) = self.layers.get(&id) else {
             return;
         };
@@ -149,7 +146,7 @@ impl Engine {
     }
 
     /// Lets go of a layer nobody wants.
-    pub(crate) fn release_layer(&mut self, id: LayerId) {
+    pub(crate) fn release_layer(&mut self, id: TreeId) {
         let Some(layer) = self.layers.get(&id) else {
             return;
         };
@@ -170,9 +167,9 @@ impl Engine {
     }
 
     /// Keeps a staged tree for a while in case it is asked for again.
-    fn keep_staged(&mut self, id: LayerId) {
+    fn keep_staged(&mut self, id: TreeId) {
         let ttl_ms = self.config.timing.staging_ttl_ms;
-        if ttl_ms == 0 || self.is_shutting_down() {
+        if ttl_ms == 0 || id.over.is_some() || self.is_shutting_down() {
             self.drop_staged(id);
             return;
         }
@@ -182,14 +179,14 @@ impl Engine {
         };
         if layer.expires.is_none() {
             layer.expires = Some(at);
-            self.timers.start(at, Deadline::Staging(id));
+            self.timers.start(at, Deadline::Staging(id.layer));
         }
         self.released(id);
     }
 
     /// Drops every staged tree that was kept in case someone asks for it again.
     pub(crate) fn drop_kept(&mut self) {
-        let kept: Vec<LayerId> = self
+        let kept: Vec<TreeId> = self
             .layers
             .iter_mut()
             .filter(|(_, layer)| layer.wanted.is_empty() && layer.state == LayerState::Staged)
@@ -201,13 +198,14 @@ impl Engine {
                 .get_mut(&id)
                 .and_then(|layer| layer.expires.take())
             {
-                self.timers.stop(at, Deadline::Staging(id));
+                self.timers.stop(at, Deadline::Staging(id.layer));
             }
             self.drop_staged(id);
         }
     }
 
-    pub(crate) fn on_staging_expired(&mut self, id: LayerId) {
+    pub(crate) fn on_staging_expired(&mut self, layer: LayerId) {
+        let id = TreeId::shared(layer);
         let Some(layer) = self.layers.get_mut(&id) else {
             return;
         };
@@ -217,50 +215,69 @@ impl Engine {
         }
     }
 
-    pub(crate) fn drop_staged(&mut self, id: LayerId) {
-        let tree = Tree::Original;
-        let op = self.open(OpKind::DropStaged { layer: id, tree });
+    pub(crate) fn drop_staged(&mut self, id: TreeId) {
+        let op = self.open(OpKind::DropStaged { layer: id });
         if let Some(layer) = self.layers.get_mut(&id) {
             layer.state = LayerState::Dropping(op);
         }
         self.act(Action::DropStaged {
             op,
-            layer: id,
-            tree,
+            layer: id.layer,
+            tree: id.name(),
         });
     }
 
-    pub(crate) fn drop_clone(&mut self, place: Place, layer: LayerId) {
-        let tree = Tree::Clone(place);
-        let op = self.open(OpKind::DropStaged { layer, tree });
+    pub(crate) fn drop_clone(&mut self, place: Place) {
+        let link = self
+            .images
+            .get(&place.image)
+            .and_then(|image| image.link(place.index));
+        let Some(layer) = link.map(|link| link.tree.layer) else {
+            return;
+        };
+        let op = self.open(OpKind::DropClone { place });
         self.set_link(place, LinkState::Dropping(op));
-        self.act(Action::DropStaged { op, layer, tree });
+        self.act(Action::DropStaged {
+            op,
+            layer,
+            tree: Tree::Own(place),
+        });
     }
 
     pub(crate) fn on_dropped(&mut self, id: OpId) {
         let Some(op) = self.close(id) else { return };
-        let OpKind::DropStaged { layer, tree } = op.kind else {
-            return;
-        };
-        match tree {
-            Tree::Clone(place) => {
-                self.set_link(place, LinkState::Pending);
-                self.unlink(place);
-                self.finish_if_ended(place.image);
-            }
-            Tree::Original if self.layers[&layer].wanted.is_empty() => {
+        match op.kind {
+            OpKind::DropClone { place } => self.on_clone_dropped(place),
+            OpKind::DropStaged { layer } if self.layers[&layer].wanted.is_empty() => {
                 // If its bytes are still being dropped, it goes with them.
                 if let Some(entry) = self.layers.get_mut(&layer) {
                     entry.state = LayerState::Waiting;
                 }
                 self.forget_layer(layer);
             }
-            Tree::Original => self.unpack_again(layer),
+            OpKind::DropStaged { layer } => self.unpack_again(layer),
+            _ => {}
         }
     }
 
+    /// A clone is gone: because its image ends, or because it depends on what lies below.
+    fn on_clone_dropped(&mut self, place: Place) {
+        self.set_link(place, LinkState::Pending);
+        let image = self.images.get(&place.image);
+        let needs_parents = image
+            .filter(|image| image.is_live())
+            .and_then(|image| image.link(place.index))
+            .is_some_and(|link| link.needs_parents);
+        if needs_parents {
+            self.make_over_parents(place);
+            return;
+        }
+        self.unlink(place);
+        self.finish_if_ended(place.image);
+    }
+
     /// Stops reading a blob whose layer nobody wants.
-    fn stop_blob(&mut self, id: BlobId, layer: LayerId) {
+    fn stop_blob(&mut self, id: BlobId, layer: TreeId) {
         if !self.is_fed(layer) {
             self.unfed.remove(&layer);
             // A blob that already ends for this layer takes the layer with it.
@@ -327,8 +344,8 @@ impl Engine {
                 _ => {}
             }
         }
-        let of_blob = |layer: &&LayerId| self.layers[*layer].blob == id;
-        let mut hungry: Vec<LayerId> = self.unfed.iter().filter(of_blob).copied().collect();
+        let of_blob = |layer: &&TreeId| self.layers[*layer].blob == id;
+        let mut hungry: Vec<TreeId> = self.unfed.iter().filter(of_blob).copied().collect();
         hungry.sort_by_key(|layer| self.lowest_index(*layer));
         for layer in hungry {
             self.feed(layer);
@@ -339,7 +356,7 @@ impl Engine {
     ///
     /// The same bytes may be wanted as a bottom layer and as an upper one. The upper one waits for what lies below it,
     /// so the lower must never wait for the upper.
-    pub(crate) fn hand_over(&mut self, id: BlobId, to: LayerId) {
+    pub(crate) fn hand_over(&mut self, id: BlobId, to: TreeId) {
         let Some(blob) = self.blobs.get(&id) else {
             return;
         };
@@ -380,14 +397,14 @@ impl Engine {
     }
 
     /// The lowest index at which a layer is wanted.
-    fn lowest_index(&self, id: LayerId) -> u32 {
+    fn lowest_index(&self, id: TreeId) -> u32 {
         let wanted = self.layers.get(&id).map(|layer| layer.wanted.iter());
         wanted
             .and_then(|places| places.map(|place| place.index).min())
             .unwrap_or(u32::MAX)
     }
 
-    fn forget_layer(&mut self, id: LayerId) {
+    fn forget_layer(&mut self, id: TreeId) {
         let Some(layer) = self.layers.get(&id) else {
             return;
         };
@@ -404,7 +421,7 @@ impl Engine {
     }
 
     /// An image whose layer's blob is still closing does not end before it has.
-    pub(crate) fn retain_until_forgotten(&mut self, id: ImageId, layer: LayerId) {
+    pub(crate) fn retain_until_forgotten(&mut self, id: ImageId, layer: TreeId) {
         let closing = self.layers.get(&layer).is_some_and(|entry| {
             self.blobs
                 .get(&entry.blob)
@@ -416,7 +433,7 @@ impl Engine {
     }
 
     /// Nothing of a layer is held any more for images that let go of it.
-    fn released(&mut self, layer: LayerId) {
+    fn released(&mut self, layer: TreeId) {
         let holders: Vec<ImageId> = self
             .images
             .iter_mut()
@@ -436,7 +453,7 @@ impl Engine {
         let Some(outcome) = image.ending else { return };
         let busy = image.links.iter().zip(0..).any(|(link, index)| {
             let place = Place { image: id, index };
-            let layer = self.layers.get(&link.layer);
+            let layer = self.layers.get(&link.tree);
             // While the places of an image are let go of one by one, some are still wanted.
             layer.is_some_and(|layer| layer.wanted.contains(&place))
                 || matches!(
@@ -459,6 +476,9 @@ impl Engine {
         if let Some(at) = image.grace {
             self.timers.stop(at, Deadline::Grace(id));
         }
+        for (link, index) in image.links.iter().zip(0..) {
+            self.chains.leave(link.chain, Place { image: id, index });
+        }
         self.tell(Event::PullFinished {
             image: id,
             outcome,
@@ -478,7 +498,7 @@ impl Engine {
             OpKind::Clone { .. } | OpKind::Link { .. } => {
                 self.on_link_failed(id, crate::error::LinkError::Disk);
             }
-            OpKind::DropStaged { .. } => self.on_dropped(id),
+            OpKind::DropClone { .. } | OpKind::DropStaged { .. } => self.on_dropped(id),
             OpKind::DropBytes { .. } => self.on_bytes_dropped(id),
         }
     }

@@ -44,6 +44,7 @@ extern crate std;
 
 mod blob;
 mod budget;
+mod chains;
 mod changing;
 mod config;
 mod ending;
@@ -74,7 +75,7 @@ mod trace;
 pub use config::{Config, FetchOrder, Scheduling, Strategy, Timing, UnknownStrategy, UnpackOrder};
 pub use engine::Engine;
 pub use error::{Class, FetchError, LaneError, LayerError, LinkError};
-pub use id::{BlobId, ByteRange, ImageId, LayerId, OpId, SourceId, SpanId};
+pub use id::{BlobId, ByteRange, ChainId, ImageId, LayerId, OpId, SourceId, SpanId};
 pub use input::{Have, Input, Pull, PullLayer, Waiting};
 pub use limits::{Limits, LimitsError, RawLimits};
 pub use output::{Action, Destination, Event, FetchMode, Outcome, Output, Place, PullStats, Tree};
