@@ -5,6 +5,7 @@
 mod host;
 pub mod image;
 mod limits;
+mod mishaps;
 mod pull;
 pub mod registry;
 mod size;
@@ -13,6 +14,7 @@ mod trace;
 pub use host::{Decoder, HOSTS, Host, HostError};
 pub use image::{ImageSpec, LayerShape, LayerSpec, MediaType};
 pub use limits::{LimitsSpec, Setting, resolve_auto};
+pub use mishaps::{Canary, Mishaps};
 pub use pull::{
     Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalFault, LocalFaultKind, PlannedLayer,
     PullSpec, Scenario,

@@ -6,7 +6,7 @@
 use parapull_engine::{Strategy, Timing};
 use serde::{Deserialize, Serialize};
 
-use crate::{Faults, Host, ImageSpec, LimitsSpec, MediaType, RegistryProfile};
+use crate::{Faults, Host, ImageSpec, LimitsSpec, MediaType, Mishaps, RegistryProfile};
 
 /// What is pulled, where, from where, how, and what goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct Scenario {
     /// When the daemon is told to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown_ms: Option<u64>,
+    /// What else goes wrong.
+    #[serde(default, skip_serializing_if = "Mishaps::is_none")]
+    pub mishaps: Mishaps,
 }
 
 /// One image asked for.
@@ -210,6 +213,7 @@ impl Scenario {
             local_faults: Vec::new(),
             limit_changes: Vec::new(),
             shutdown_ms: None,
+            mishaps: Mishaps::default(),
         }
     }
 }

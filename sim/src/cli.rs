@@ -1,6 +1,7 @@
 //! The command line: what is asked for, and which part answers.
 
 mod hunt;
+mod meta;
 mod run;
 
 use std::path::PathBuf;
@@ -30,6 +31,13 @@ enum Command {
     Swarm(hunt::SwarmArgs),
     /// Run a saved scenario again and check it as the swarm does.
     Replay(hunt::ReplayArgs),
+    /// Run scenarios in two processes and compare all the engine is told and says, line by line.
+    ///
+    /// Exit codes: 0 byte-identical, 12 different; the first difference is printed.
+    Meta(meta::MetaArgs),
+    /// Print all the engine is told and says; `meta` compares two of these.
+    #[command(hide = true)]
+    Tell(meta::TellArgs),
     /// List the images, hosts, registries and strategies that have names.
     Presets,
 }
@@ -49,6 +57,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args),
         Command::Swarm(args) => hunt::swarm(&args),
         Command::Replay(args) => hunt::replay(&args),
+        Command::Meta(args) => meta::meta(&args),
+        Command::Tell(args) => meta::tell(&args),
         Command::Presets => {
             print!("{}", parapull_sim::preset::listing());
             Ok(ExitCode::SUCCESS)

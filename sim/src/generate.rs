@@ -10,7 +10,7 @@ use parapull_scenario::registry::{
 };
 use parapull_scenario::{
     Awaiting, ByteSize, Cancel, Encoding, Host, ImageSource, LimitChange, LimitsSpec, LocalFault,
-    LocalFaultKind, PlannedLayer, PullSpec, RegistryProfile, Scenario, Setting,
+    LocalFaultKind, Mishaps, PlannedLayer, PullSpec, RegistryProfile, Scenario, Setting,
 };
 
 use crate::draw::Draws;
@@ -44,6 +44,7 @@ pub fn generate(seed: u64) -> Scenario {
         local_faults: Vec::new(),
         limit_changes: Vec::new(),
         shutdown_ms: None,
+        mishaps: Mishaps::default(),
     };
     if !clean {
         scenario.faults.faults = faults(draws, largest.unwrap_or(1));

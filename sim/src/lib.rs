@@ -30,6 +30,8 @@
 #![forbid(unsafe_code)]
 
 mod bound;
+mod bundle;
+mod canary;
 mod check;
 mod draw;
 mod events;
@@ -44,10 +46,12 @@ mod resource;
 mod swarm;
 mod world;
 
+pub use bundle::{Bundle, line};
+pub use canary::{CanaryScenario, canaries, catch_canaries};
 pub use check::check;
 pub use generate::generate;
 pub use plan::ScenarioError;
 pub use record::Bound;
 pub use report::{LayerPrediction, Phase, Prediction, PullPrediction, Run, Seen, bytes, predict};
-pub use swarm::{Failure, swarm, try_scenario};
+pub use swarm::{Failure, FailureKind, swarm, try_observed, try_scenario};
 pub use world::{Observer, RunError, Violation};

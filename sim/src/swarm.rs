@@ -3,11 +3,12 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use parapull_scenario::Scenario;
+use serde::{Deserialize, Serialize};
 
 use crate::check::check;
 use crate::generate::generate;
 use crate::report::Run;
-use crate::world::{RunError, Violation};
+use crate::world::{Observer, RunError, Violation};
 
 /// How a scenario failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,14 +22,36 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Its class.
+    #[must_use]
+    pub const fn kind(&self) -> FailureKind {
+        match self {
+            Self::Crash(_) => FailureKind::Crash,
+            Self::Liveness(_) => FailureKind::Liveness,
+            Self::Correctness(_) => FailureKind::Correctness,
+        }
+    }
+
     /// The process's exit code.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Crash(_) => 10,
-            Self::Liveness(_) => 11,
-            Self::Correctness(_) => 12,
-        }
+        self.kind().exit_code()
+    }
+
+    /// Which check saw it: its message up to the first number or value.
+    #[must_use]
+    pub fn check(&self) -> &str {
+        let message = self.message();
+        let numbered = message.starts_with("invariant");
+        let end = if numbered {
+            message.find([':', ')']).map(|at| at + 1)
+        } else {
+            message.find(|letter: char| letter.is_ascii_digit() || letter == '{')
+        };
+        message
+            .get(..end.unwrap_or(message.len()))
+            .unwrap_or(message)
+            .trim_end_matches([' ', ':'])
     }
 
     /// What failed, in one line.
@@ -36,6 +59,30 @@ impl Failure {
     pub fn message(&self) -> &str {
         match self {
             Self::Crash(message) | Self::Liveness(message) | Self::Correctness(message) => message,
+        }
+    }
+}
+
+/// The class of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The engine or the world panicked.
+    Crash,
+    /// Something that must happen did not.
+    Liveness,
+    /// Something happened that must not.
+    Correctness,
+}
+
+impl FailureKind {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Crash => 10,
+            Self::Liveness => 11,
+            Self::Correctness => 12,
         }
     }
 }
@@ -58,6 +105,22 @@ pub fn try_scenario(scenario: &Scenario) -> Result<Run, Failure> {
         }
         Ok(run)
     };
+    caught(attempt)
+}
+
+/// Runs a scenario once, checks it, and tells `observer` every input and output with its time.
+///
+/// # Errors
+/// As [`try_scenario`].
+pub fn try_observed<'a>(scenario: &'a Scenario, observer: Observer<'a>) -> Result<Run, Failure> {
+    caught(|| {
+        let run = Run::observed(scenario, observer).map_err(failure)?;
+        check(&run).map_err(|violation| failure(violation.into()))?;
+        Ok(run)
+    })
+}
+
+fn caught(attempt: impl FnOnce() -> Result<Run, Failure>) -> Result<Run, Failure> {
     match panic::catch_unwind(AssertUnwindSafe(attempt)) {
         Ok(result) => result,
         Err(payload) => Err(Failure::Crash(said(payload.as_ref()))),

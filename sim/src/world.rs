@@ -5,6 +5,7 @@
 //! stands beside it: `fetches`, `lanes`, `trees`, `callers`.
 
 mod callers;
+mod canary;
 mod fetches;
 mod held;
 pub(crate) mod lanes;
@@ -215,7 +216,10 @@ impl<'a> World<'a> {
                 self.inbox.push_back(Input::LimitsChanged(limits));
             }
             Coming::Shutdown => self.inbox.push_back(Input::ShutdownRequested),
-            Coming::FirstByte { op } => return self.on_first_byte(op),
+            Coming::FirstByte { op } => {
+                self.canary_at_first_byte(op);
+                return self.on_first_byte(op);
+            }
             Coming::Stored { op } => return self.on_stored(op),
             Coming::StallOver { op } => return self.on_stall_over(op),
             Coming::CancelDue { op } => return self.on_cancel_due(op),

@@ -71,3 +71,43 @@ fn the_swarm_counts_and_replay_agrees() {
     let once = hash(stdout(sim().arg("replay").arg(&file)));
     assert_eq!(once, hash(stdout(sim().arg("replay").arg(&file))));
 }
+
+/// Each kind of failure has its exit code, and what `replay` says is what was asked for.
+#[test]
+fn a_lie_of_each_kind_has_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut codes = Vec::new();
+    for canary in parapull_sim::canaries() {
+        let file = folder.path().join("canary.json");
+        std::fs::write(&file, serde_json::to_string(&canary.scenario).unwrap()).unwrap();
+        let assert = sim().arg("replay").arg(&file).assert();
+        let output = assert
+            .code(i32::from(canary.exit_code))
+            .get_output()
+            .clone();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let kind = match canary.exit_code {
+            10 => "Crash: ",
+            11 => "Liveness: ",
+            _ => "Correctness: ",
+        };
+        assert!(text.starts_with(kind), "{}: {text}", canary.scenario.name);
+        codes.push(canary.exit_code);
+    }
+    codes.dedup();
+    assert_eq!(codes, [10, 11, 12]);
+}
+
+#[test]
+fn two_processes_go_the_same_way_and_a_difference_is_named() {
+    let text = stdout(sim().args(["meta", "--seeds", "20", "--from", "100"]));
+    assert!(text.starts_with("20 scenarios went the same way"), "{text}");
+    let assert = sim().args(["meta", "--seeds", "3", "--canary"]).assert();
+    let output = assert.code(12).get_output().stdout.clone();
+    let text = String::from_utf8(output).unwrap();
+    assert!(
+        text.starts_with("seed 2: the processes part after"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 3, "{text}");
+}

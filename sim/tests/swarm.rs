@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use parapull_scenario::Scenario;
-use parapull_sim::{Run, generate, swarm, try_scenario};
+use parapull_sim::{Bundle, Run, canaries, catch_canaries, generate, swarm, try_scenario};
 
 /// Each scenario runs in well under a millisecond of optimised code.
 const SEEDS: u64 = 10_000;
@@ -89,4 +89,29 @@ fn a_registry_without_the_blob_fails_the_pull() {
     let run = try_scenario(&scenario).unwrap();
     assert_eq!(run.ready(), 0);
     assert!(format!("{:?}", run.prediction().pulls[0].outcome).contains("NotFound"));
+}
+
+/// A harness that lets a lie of its own world pass would let any bug pass.
+#[test]
+fn every_canary_is_caught() {
+    assert_eq!(catch_canaries(), Ok(5));
+}
+
+/// A bundle is the scenario, how it failed and how it came to that; it reads back as the same scenario.
+#[test]
+fn a_failure_is_kept_whole() {
+    for canary in canaries() {
+        let failure = try_scenario(&canary.scenario).unwrap_err();
+        let bundle = Bundle::of(&canary.scenario, &failure);
+        let text = serde_json::to_string_pretty(&bundle).unwrap();
+        let read = Bundle::scenario_in(&text).unwrap();
+        assert_eq!(read, canary.scenario);
+        assert_eq!(try_scenario(&read).unwrap_err(), failure);
+        assert!(
+            (5..=200).contains(&bundle.trace_tail.len()),
+            "{} lines",
+            bundle.trace_tail.len()
+        );
+        assert_eq!(bundle.name().unwrap().len(), 16);
+    }
 }

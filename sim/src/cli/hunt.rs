@@ -8,7 +8,10 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use parapull_scenario::Scenario;
-use parapull_sim::{Failure, Run, swarm as run_swarm, try_scenario};
+use parapull_sim::{
+    Bundle, Failure, FailureKind, catch_canaries, line, swarm as run_swarm, try_observed,
+    try_scenario,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct SwarmArgs {
@@ -38,6 +41,10 @@ pub(crate) struct ReplayArgs {
 /// Runs scenarios until one fails.
 pub(crate) fn swarm(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
     std::panic::set_hook(Box::new(|_| {}));
+    if let Err(blind) = catch_canaries() {
+        println!("the checks are blind: {blind}");
+        return Ok(ExitCode::from(FailureKind::Correctness.exit_code()));
+    }
     let progress = ProgressBar::new(args.seeds)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {eta}")?);
     let deadline = args.time.map(std::time::Duration::from_secs);
@@ -59,7 +66,7 @@ pub(crate) fn swarm(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
         println!("{seeds} scenarios held: {ready} pulls became ready, {inputs} inputs");
         return Ok(ExitCode::SUCCESS);
     };
-    let path = save(&scenario, &args.out)?;
+    let path = save(&scenario, &failure, &args.out)?;
     println!("{} failed: {}", scenario.name, failure.message());
     println!("replay: parapull-sim replay {}", path.display());
     Ok(ExitCode::from(failure.exit_code()))
@@ -67,14 +74,14 @@ pub(crate) fn swarm(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs a saved scenario again.
 pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let scenario: Scenario = serde_json::from_str(&super::read(&args.file)?)
+    let scenario = Bundle::scenario_in(&super::read(&args.file)?)
         .with_context(|| format!("{} is no scenario", args.file.display()))?;
-    if args.trace {
-        let mut tell = |at: u64, what: &dyn Debug| println!("{at:>14} {what:?}");
-        let run = Run::observed(&scenario, &mut tell)?;
-        println!("trace hash {:016x}", run.trace_hash());
-    }
     std::panic::set_hook(Box::new(|_| {}));
+    if args.trace {
+        let mut tell = |at: u64, what: &dyn Debug| println!("{}", line(at, what));
+        // Whether it failed is told below, after all checks.
+        let _ = try_observed(&scenario, &mut tell);
+    }
     Ok(match try_scenario(&scenario) {
         Ok(run) => {
             println!(
@@ -86,32 +93,19 @@ pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            println!("{}: {}", kind(&failure), failure.message());
+            println!("{:?}: {}", failure.kind(), failure.message());
             ExitCode::from(failure.exit_code())
         }
     })
 }
 
-fn kind(failure: &Failure) -> &'static str {
-    match failure {
-        Failure::Crash(_) => "crash",
-        Failure::Liveness(_) => "liveness",
-        Failure::Correctness(_) => "correctness",
-    }
-}
-
-/// Saves a scenario under a name that follows from its content.
-fn save(scenario: &Scenario, folder: &Path) -> anyhow::Result<PathBuf> {
-    let text = serde_json::to_string_pretty(scenario)?;
-    let hash = text.bytes().fold(FNV_OFFSET, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
-    });
+/// Saves a failure under a name that follows from its scenario.
+fn save(scenario: &Scenario, failure: &Failure, folder: &Path) -> anyhow::Result<PathBuf> {
+    let bundle = Bundle::of(scenario, failure);
     std::fs::create_dir_all(folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
-    let path = folder.join(format!("{hash:016x}.json"));
+    let path = folder.join(format!("{}.json", bundle.name()?));
+    let text = serde_json::to_string_pretty(&bundle)?;
     std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
     Ok(path)
 }
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -4,6 +4,8 @@ use parapull_engine::{
     Action, BlobId, ByteRange, Destination, FetchError, FetchMode, Input, OpId, SourceId,
 };
 
+use parapull_scenario::Canary;
+
 use super::{Violation, World};
 use crate::events::Coming;
 use crate::registry::{Answer, Body, Cut, Request};
@@ -305,6 +307,9 @@ impl World<'_> {
         if to == Destination::Window {
             self.window_bytes += bytes;
         }
+        if self.lies(Canary::CountedTwice) {
+            self.record.kept_bytes += bytes;
+        }
         self.record
             .fetched(self.now, blob, bytes, self.window_bytes)?;
         self.report_fetch(op, false);
@@ -389,7 +394,9 @@ impl World<'_> {
     fn end_fetch(&mut self, op: OpId, end: Input) {
         self.link.stop(self.now, op);
         self.fetches.remove(&op);
-        self.inbox.push_back(end);
+        if !self.lies(Canary::LostCompletion) {
+            self.inbox.push_back(end);
+        }
         if let Some(next) = self.registry.disconnect(op) {
             self.ask(next);
         }

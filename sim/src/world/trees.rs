@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use parapull_engine::{BlobId, ByteRange, Input, LayerId, LinkError, OpId, Place, Tree};
-use parapull_scenario::LocalFaultKind;
+use parapull_scenario::{Canary, LocalFaultKind};
 
 use super::{Violation, World};
 use crate::events::Coming;
@@ -193,8 +193,10 @@ impl World<'_> {
             }
             return Ok(Input::LinkFailed { op, error });
         }
+        let lies = self.lies(Canary::LeftTree);
         let trees = self.trees.entry(layer).or_default();
         let there = match tree {
+            Tree::Original if lies => trees.original,
             Tree::Original => std::mem::take(&mut trees.original),
             Tree::Clone(of) => trees.clones.remove(&of),
         };
