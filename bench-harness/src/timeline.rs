@@ -249,7 +249,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use parapull_engine::{
-        ByteRange, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer, SourceId,
+        ByteRange, ChainId, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer, SourceId,
         SpanId, Tree,
     };
 
@@ -288,6 +288,7 @@ mod tests {
                 blob: BlobId(1),
                 size: 100,
                 layer,
+                chain: ChainId(0),
                 sources: 1,
                 have: Have::Nothing,
             }],

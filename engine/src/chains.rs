@@ -91,9 +91,7 @@ impl Engine {
             LinkState::Linking(_) => true,
             LinkState::Cloning(_) | LinkState::Dropping(_) => image.is_live(),
             LinkState::Cloned => image.is_live() && link.callers > 0,
-            LinkState::Pending => {
-                image.is_live() && link.callers > 0 && link.tree.over.is_some()
-            }
+            LinkState::Pending => image.is_live() && link.callers > 0 && link.tree.over.is_some(),
         }
     }
 }

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use crate::engine::Engine;
 use crate::error::LayerError;
 use crate::id::{BlobId, ByteRange, ImageId, LayerId, OpId};
-use crate::layer::{LayerState, TreeId};
 use crate::image::LinkState;
+use crate::layer::{LayerState, TreeId};
 use crate::op::OpKind;
 use crate::output::{Action, Destination, Event, Outcome, Place, Tree};
 use crate::timers::Deadline;
@@ -81,6 +81,7 @@ impl Engine {
         };
         let layer = link.tree;
         match link.state {
+            LinkState::Linking(op) if self.needs_no_tree(op) => self.unwant(place, layer),
             LinkState::Done
             | LinkState::Linking(_)
             | LinkState::Cloning(_)
@@ -88,6 +89,19 @@ impl Engine {
             LinkState::Cloned => self.drop_clone(place),
             LinkState::Pending => self.unwant(place, layer),
         }
+    }
+
+    /// Whether a link takes what is in place already.
+    fn needs_no_tree(&self, link: OpId) -> bool {
+        self.ops.get(&link).is_some_and(|op| {
+            matches!(
+                op.kind,
+                OpKind::Link {
+                    tree: Tree::Linked,
+                    ..
+                }
+            )
+        })
     }
 
     pub(crate) fn unwant(&mut self, place: Place, id: TreeId) {
@@ -161,7 +175,7 @@ impl Engine {
                 self.stop_blob(blob, id);
             }
             LayerState::Staged => self.keep_staged(id),
-            LayerState::Consumed => self.forget_layer(id),
+            LayerState::Consumed | LayerState::Absent => self.forget_layer(id),
             LayerState::Leaving(_) | LayerState::Dropping(_) => {}
         }
     }
@@ -329,6 +343,7 @@ impl Engine {
     }
 
     pub(crate) fn forget_blob(&mut self, id: BlobId) {
+        self.count_unneeded(id);
         self.uncharge_all(id);
         let Some(blob) = self.blobs.remove(&id) else {
             return;
@@ -340,7 +355,7 @@ impl Engine {
                 (LayerState::Waiting, false) => {
                     self.unfed.insert(blob.layer);
                 }
-                (LayerState::Consumed, true) => self.forget_layer(blob.layer),
+                (LayerState::Consumed | LayerState::Absent, true) => self.forget_layer(blob.layer),
                 _ => {}
             }
         }
@@ -349,6 +364,20 @@ impl Engine {
         hungry.sort_by_key(|layer| self.lowest_index(*layer));
         for layer in hungry {
             self.feed(layer);
+        }
+    }
+
+    /// Counts what was read for a layer that turned up where it belongs in the meantime.
+    fn count_unneeded(&mut self, id: BlobId) {
+        let Some(blob) = self.blobs.get(&id).filter(|blob| !blob.consumed) else {
+            return;
+        };
+        let (layer, bytes) = (blob.layer, blob.released + blob.unread_bytes());
+        let mut images = self.images.values_mut();
+        if let Some(image) =
+            images.find(|image| image.is_live() && image.releasing.contains(&layer))
+        {
+            image.stats.bytes_retried += bytes;
         }
     }
 

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use crate::blob::{Blob, Plan};
 use crate::budget::Budget;
-use crate::config::Config;
 use crate::chains::Chains;
+use crate::config::Config;
 use crate::id::{BlobId, ImageId, OpId};
 use crate::image::{Image, Link, LinkState};
 use crate::input::{Have, Input, Pull, PullLayer};
@@ -272,8 +272,7 @@ impl Engine {
         let state = match wanted.have {
             Have::Staged => LayerState::Staged,
             Have::Elsewhere => LayerState::Consumed,
-            // It will be found where it belongs, over the same parents.
-            Have::Nothing if self.chains.is_linked(wanted.chain) => LayerState::Consumed,
+            Have::Nothing if self.chains.is_linked(wanted.chain) => LayerState::Absent,
             Have::Nothing | Have::Linked => LayerState::Waiting,
         };
         let id = TreeId::shared(wanted.layer);
@@ -282,6 +281,9 @@ impl Engine {
             .entry(id)
             .or_insert_with(|| Layer::new(wanted, state));
         layer.wanted.insert(place);
+        if layer.state == LayerState::Absent {
+            layer.state = state;
+        }
         if let Some(at) = layer.expires.take() {
             self.timers.stop(at, Deadline::Staging(wanted.layer));
         }

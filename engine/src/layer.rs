@@ -62,6 +62,8 @@ pub(crate) enum LayerState {
     Leaving(OpId),
     /// Its tree became a place's, or always was one's; only clones can be had.
     Consumed,
+    /// It was never made here: it is to be found where it belongs.
+    Absent,
     /// Its tree is being dropped.
     Dropping(OpId),
 }

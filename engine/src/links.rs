@@ -55,6 +55,7 @@ impl Engine {
     fn bring(&mut self, place: Place, tree: TreeId) {
         match self.layers[&tree].state {
             LayerState::Consumed => self.start_clone(place, tree),
+            LayerState::Absent => self.unpack_again(tree),
             LayerState::Staged => {
                 let others = self.others(place, tree);
                 if others.contains(&LinkState::Pending) {

@@ -247,7 +247,7 @@ pub enum Outcome {
 pub struct PullStats {
     /// Bytes kept by fetches that this image paid for.
     pub bytes_fetched: u64,
-    /// Bytes that had to be fetched again: corrupt lives and dropped look-ahead.
+    /// Bytes fetched for nothing: corrupt lives, dropped look-ahead, layers that turned up where they belong meanwhile.
     pub bytes_retried: u64,
     /// Requests for blobs.
     pub requests: u64,

@@ -174,12 +174,7 @@ impl Engine {
             .iter()
             .zip(0..)
             .map(|(link, index)| {
-                self.layer_picture(
-                    link.tree,
-                    link.state,
-                    next == Some(index),
-                    link.callers > 0,
-                )
+                self.layer_picture(link.tree, link.state, next == Some(index), link.callers > 0)
             })
             .collect();
         ImageSnapshot {
@@ -222,6 +217,7 @@ impl Engine {
             LayerState::Staged
             | LayerState::Leaving(_)
             | LayerState::Consumed
+            | LayerState::Absent
             | LayerState::Dropping(_) => {
                 let hold = match (is_next, awaited) {
                     (false, _) => HoldReason::Parent,
