@@ -249,8 +249,8 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use parapull_engine::{
-        ByteRange, ChainId, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer, SourceId,
-        SpanId, Tree,
+        ByteRange, ChainId, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer,
+        SourceId, SpanId, Tree,
     };
 
     use super::*;

@@ -224,7 +224,7 @@ impl Engine {
                 chain: layer.chain,
                 state: match layer.have {
                     Have::Linked => LinkState::Done,
-                    Have::Staged | Have::Elsewhere | Have::Nothing => LinkState::Pending,
+                    _ => LinkState::Pending,
                 },
                 needs_parents: false,
                 callers: 0,
@@ -244,7 +244,7 @@ impl Engine {
         self.images.insert(image, entry);
         for (layer, index) in pull.layers.iter().zip(0..) {
             self.chains.enter(layer.chain, Place { image, index });
-            if layer.have == Have::Linked {
+            if matches!(layer.have, Have::Linked | Have::InPlace) {
                 self.chains.set_linked(layer.chain, true);
             }
         }
@@ -272,8 +272,10 @@ impl Engine {
         let state = match wanted.have {
             Have::Staged => LayerState::Staged,
             Have::Elsewhere => LayerState::Consumed,
-            Have::Nothing if self.chains.is_linked(wanted.chain) => LayerState::Absent,
-            Have::Nothing | Have::Linked => LayerState::Waiting,
+            Have::Nothing | Have::InPlace if self.chains.is_linked(wanted.chain) => {
+                LayerState::Absent
+            }
+            Have::Nothing | Have::InPlace | Have::Linked => LayerState::Waiting,
         };
         let id = TreeId::shared(wanted.layer);
         let layer = self

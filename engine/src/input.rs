@@ -185,6 +185,8 @@ pub enum Have {
     Staged,
     /// Its tree is in place over other parents, so that it can be cloned.
     Elsewhere,
+    /// It is in place over the same parents, but not known to be this image's: its link will find it there.
+    InPlace,
     /// It is linked in this image.
     Linked,
 }
