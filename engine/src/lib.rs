@@ -66,6 +66,7 @@ mod refetch;
 mod retry;
 mod rng;
 mod room;
+mod sharing;
 mod snapshot;
 mod threads;
 mod time;
