@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
+use crate::inflate::Gzip;
 
 use super::decompress::{Decompressor, SNIFF_BYTES};
 use super::error::UnpackError;
@@ -13,31 +14,38 @@ use super::spec::LayerSpec;
 
 /// Compressed bytes in, uncompressed bytes out; knows what the compressed bytes must be.
 pub(super) struct Decoder<R> {
+    input: Input<R>,
+    /// The last step filled the output: there may be more without further input.
+    has_more: bool,
+    decompressor: Option<Decompressor>,
+}
+
+/// The compressed bytes, hashed and measured as they come.
+pub(super) struct Input<R> {
     source: R,
     spec: LayerSpec,
     hasher: Sha256,
-    input: Vec<u8>,
+    bytes: Vec<u8>,
     start: usize,
     end: usize,
     bytes_in: u64,
     ended: bool,
-    /// The last step filled the output: there may be more without further input.
-    has_more: bool,
-    decompressor: Option<Decompressor>,
 }
 
 impl<R: Read> Decoder<R> {
     /// Reads `source` from the layer's first byte.
     pub(super) fn new(source: R, spec: LayerSpec) -> Self {
         Self {
-            source,
-            spec,
-            hasher: Sha256::new(),
-            input: vec![0; INPUT_BYTES],
-            start: 0,
-            end: 0,
-            bytes_in: 0,
-            ended: false,
+            input: Input {
+                source,
+                spec,
+                hasher: Sha256::new(),
+                bytes: vec![0; INPUT_BYTES],
+                start: 0,
+                end: 0,
+                bytes_in: 0,
+                ended: false,
+            },
             has_more: false,
             decompressor: None,
         }
@@ -45,7 +53,26 @@ impl<R: Read> Decoder<R> {
 
     /// Compressed bytes read so far.
     pub(super) const fn bytes_in(&self) -> u64 {
-        self.bytes_in
+        self.input.bytes_in
+    }
+
+    /// The gzip stream in the middle of which it stands, to go on with elsewhere, and what it is read from.
+    ///
+    /// Give it back with [`put_gzip`](Self::put_gzip), with everything decoded that was read.
+    pub(super) fn take_gzip(&mut self) -> Option<(Gzip, &mut Input<R>)> {
+        match self.decompressor.take() {
+            Some(Decompressor::Gzip(gzip)) => Some((*gzip, &mut self.input)),
+            other => {
+                self.decompressor = other;
+                None
+            }
+        }
+    }
+
+    /// Goes on with what [`take_gzip`](Self::take_gzip) gave.
+    pub(super) fn put_gzip(&mut self, gzip: Gzip) {
+        self.decompressor = Some(Decompressor::Gzip(Box::new(gzip)));
+        self.has_more = true;
     }
 
     /// Puts uncompressed bytes into `output` and says how many; none only at the end, when the compressed bytes are
@@ -59,45 +86,70 @@ impl<R: Read> Decoder<R> {
         let mut was_idle = false;
         while filled < output.len() {
             let Some(decompressor) = &mut self.decompressor else {
-                self.choose(progress)?;
+                self.decompressor = Some(self.input.decompressor(progress)?);
                 continue;
             };
-            if self.start == self.end && !self.has_more {
+            let input = &mut self.input;
+            if input.unread().is_empty() && !self.has_more {
                 if filled > 0 {
                     break;
                 }
-                if self.ended {
-                    decompressor.end().map_err(|reason| self.error(reason))?;
+                if input.ended {
+                    decompressor.end().map_err(|reason| input.error(reason))?;
                     break;
                 }
-                self.read(progress)?;
+                input.read(progress)?;
                 continue;
             }
-            let input = &self.input[self.start..self.end];
-            let step = decompressor.step(input, &mut output[filled..]);
-            let step = step.map_err(|reason| self.error(reason))?;
-            self.start += step.consumed;
+            let step = decompressor.step(input.unread(), &mut output[filled..]);
+            let step = step.map_err(|reason| input.error(reason))?;
+            input.start += step.consumed;
             filled += step.produced;
             self.has_more = step.produced > 0 && filled == output.len();
-            let is_idle = step.consumed == 0 && step.produced == 0 && self.start < self.end;
+            let is_idle = step.consumed == 0 && step.produced == 0 && !input.unread().is_empty();
             // One idle step is the border between two gzip members.
             if is_idle && was_idle {
-                return Err(self.error("makes no progress".into()));
+                return Err(input.error("makes no progress".into()));
             }
             was_idle = is_idle;
         }
         Ok(filled)
     }
+}
 
-    fn choose(&mut self, progress: &Progress) -> Result<(), UnpackError> {
+impl<R: Read> Input<R> {
+    /// Puts the next bytes into `room` and says how many; none at the end, when they are verified.
+    pub(super) fn copy_to(
+        &mut self,
+        room: &mut [u8],
+        progress: &Progress,
+    ) -> Result<usize, UnpackError> {
+        if self.unread().is_empty() {
+            return self.read_into(room, progress);
+        }
+        let bytes = room.len().min(self.unread().len());
+        room[..bytes].copy_from_slice(&self.unread()[..bytes]);
+        self.start += bytes;
+        Ok(bytes)
+    }
+
+    /// An error in the bytes read before those that are unread.
+    pub(super) const fn error(&self, reason: String) -> UnpackError {
+        UnpackError::Decompress {
+            offset: self.bytes_in - (self.end - self.start) as u64,
+            reason,
+        }
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    fn decompressor(&mut self, progress: &Progress) -> Result<Decompressor, UnpackError> {
         while self.end < SNIFF_BYTES && !self.ended {
             self.read(progress)?;
         }
-        let start = &self.input[..self.end];
-        let decompressor =
-            Decompressor::new(self.spec.encoding, start).map_err(|reason| self.error(reason))?;
-        self.decompressor = Some(decompressor);
-        Ok(())
+        Decompressor::new(self.spec.encoding, self.unread()).map_err(|reason| self.error(reason))
     }
 
     /// Reads behind what is unread, or from the buffer's start if everything was.
@@ -105,9 +157,20 @@ impl<R: Read> Decoder<R> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
+        let mut buffer = std::mem::take(&mut self.bytes);
+        let read = self.read_into(&mut buffer[self.end..], progress);
+        self.bytes = buffer;
+        self.end += read?;
+        Ok(())
+    }
+
+    fn read_into(&mut self, room: &mut [u8], progress: &Progress) -> Result<usize, UnpackError> {
+        if self.ended {
+            return Ok(0);
+        }
         progress.wait_for(Waiting::Input);
         let bytes = loop {
-            match self.source.read(&mut self.input[self.end..]) {
+            match self.source.read(room) {
                 Ok(bytes) => break bytes,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(UnpackError::of_source(error)),
@@ -116,8 +179,7 @@ impl<R: Read> Decoder<R> {
         progress.wait_for(Waiting::Cpu);
         progress.add_in(bytes as u64);
         self.bytes_in += bytes as u64;
-        self.hasher.update(&self.input[self.end..self.end + bytes]);
-        self.end += bytes;
+        self.hasher.update(&room[..bytes]);
         self.ended = bytes == 0;
         if self.bytes_in > self.spec.size || (self.ended && self.bytes_in < self.spec.size) {
             return Err(UnpackError::CompressedSize {
@@ -125,7 +187,10 @@ impl<R: Read> Decoder<R> {
                 actual: self.bytes_in,
             });
         }
-        if self.ended { self.verify() } else { Ok(()) }
+        if self.ended {
+            self.verify()?;
+        }
+        Ok(bytes)
     }
 
     fn verify(&mut self) -> Result<(), UnpackError> {
@@ -137,13 +202,6 @@ impl<R: Read> Decoder<R> {
             expected: self.spec.digest,
             actual,
         })
-    }
-
-    const fn error(&self, reason: String) -> UnpackError {
-        UnpackError::Decompress {
-            offset: self.bytes_in - (self.end - self.start) as u64,
-            reason,
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! One layer from its first compressed byte to its verified tree, on one to three threads.
+//! One layer from its first compressed byte to its verified tree, on one or several threads.
 //!
 //! The calling thread always parses the archive and makes the files. Decompression, and with a third thread the hash
 //! of the uncompressed bytes, run ahead of it or inside it, as the permit says at each buffer:
@@ -7,6 +7,7 @@
 //! 1 thread    [ read, sha256 C, inflate, sha256 U, tar, files ]
 //! 2 threads   [ read, sha256 C, inflate ] -> [ sha256 U, tar, files ]
 //! 3 threads   [ read, sha256 C, inflate ] -> [ sha256 U ] -> [ tar, files ]
+//! 4 and more  [ read, sha256 C ] -> 2 or more times [ inflate ] -> [ put in order ] -> [ sha256 U ] -> [ tar, files ]
 //! ```
 
 use std::any::Any;
@@ -23,6 +24,7 @@ use super::sink::{Sink, Staged};
 use super::spec::LayerSpec;
 
 mod ahead;
+mod guessing;
 mod supply;
 
 use supply::Supply;
@@ -57,7 +59,8 @@ pub struct Unpacked {
 /// when the compressed bytes have `spec.digest` and the uncompressed ones `spec.diff_id`, those after the archive's
 /// end included. On any error the sink is dropped, which removes what it made.
 ///
-/// Memory: 256 KiB for input and one or, with more threads, at most 16 buffers of 256 KiB.
+/// Memory: 256 KiB for input and one or, with more threads, at most 16 buffers of 256 KiB; with four threads and more
+/// some 30 MiB for each that inflates.
 ///
 /// # Errors
 /// [`UnpackError`], whose [`class`](UnpackError::class) says whether another fetch, another image or another disk

@@ -12,7 +12,6 @@ use parapull_snapshotter::unpack::{
 use super::archive::{archive, file};
 use super::lane::{is_root, place, run, spec};
 use super::streams::{gzip, sample};
-use super::tree::Tree;
 
 /// A source that gives what it is sent and blocks in between.
 struct Fed(Receiver<io::Result<Vec<u8>>>);
@@ -34,88 +33,9 @@ impl Read for Fed {
 }
 
 /// A layer of many megabytes, so that every buffer is in circulation.
-fn large() -> Vec<u8> {
+pub fn large() -> Vec<u8> {
     let files = (0..40).map(|n: usize| file(format!("f{n}"), vec![n as u8; 700_000 + n]));
     archive(files)
-}
-
-#[test]
-fn any_number_of_threads_makes_the_same_tree() {
-    if !is_root("any_number_of_threads_makes_the_same_tree") {
-        return;
-    }
-    let tar = large();
-    let compressed = gzip(&tar);
-    let spec = spec(&compressed, &tar, Encoding::Sniffed);
-    let trees: Vec<Tree> = (0..5)
-        .map(|threads| {
-            let place = place();
-            let dir = place.path().join("layer");
-            let unpacked = run(
-                &compressed[..],
-                &spec,
-                &dir,
-                Position::Upper,
-                &Bounds::default(),
-                threads,
-            )
-            .unwrap();
-            assert_eq!(unpacked.compressed_bytes, compressed.len() as u64);
-            assert_eq!(unpacked.uncompressed_bytes, tar.len() as u64);
-            assert_eq!(unpacked.staged.entries, 40);
-            Tree::read(&unpacked.staged.root)
-        })
-        .collect();
-    assert_eq!(trees[0].0.len(), 40);
-    assert!(trees.windows(2).all(|pair| pair[0] == pair[1]));
-}
-
-/// A source that changes the permit at each read.
-struct Resizing<'a> {
-    bytes: &'a [u8],
-    permit: &'a ThreadPermit,
-    reads: u32,
-}
-
-impl Read for Resizing<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reads += 1;
-        self.permit.grant(self.reads % 4);
-        let bytes = buffer.len().min(3_000);
-        self.bytes.read(&mut buffer[..bytes])
-    }
-}
-
-#[test]
-fn the_permit_may_change_at_any_buffer() {
-    if !is_root("the_permit_may_change_at_any_buffer") {
-        return;
-    }
-    let tar = large();
-    let compressed = gzip(&tar);
-    let place = place();
-    let dir = place.path().join("layer");
-    let permit = ThreadPermit::new(1);
-    let progress = Progress::new();
-    let source = Resizing {
-        bytes: &compressed,
-        permit: &permit,
-        reads: 0,
-    };
-    let controls = Controls {
-        threads: &permit,
-        progress: &progress,
-        stop_source: &|| {},
-    };
-    let sink = Box::new(OverlaySink::new(&dir, Position::Upper).unwrap());
-    let spec = spec(&compressed, &tar, Encoding::Sniffed);
-    let unpacked = unpack(source, &spec, sink, &Bounds::default(), controls).unwrap();
-    assert_eq!(Tree::read(&unpacked.staged.root).0.len(), 40);
-    assert_eq!(
-        (progress.bytes_in(), progress.bytes_out()),
-        (compressed.len() as u64, tar.len() as u64)
-    );
-    assert_eq!(progress.entries(), 40);
 }
 
 #[test]
@@ -128,7 +48,7 @@ fn a_source_that_fails_or_is_cancelled_ends_the_lane() {
     let spec = spec(&compressed, &tar, Encoding::Sniffed);
     let place = place();
     let dir = place.path().join("layer");
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let failures: [(io::Error, Class); 2] = [
             (Cancelled.into(), Class::Cancelled),
             (io::Error::other("connection lost"), Class::Source),
@@ -268,7 +188,7 @@ fn a_sink_that_fails_does_not_wait_for_the_source() {
     }
     let place = place();
     let dir = place.path().join("layer");
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let error = fail_while_the_source_blocks(&dir, threads, false);
         assert_eq!(error.class(), Class::Disk, "{error}");
         assert!(!dir.exists());
@@ -282,7 +202,7 @@ fn a_panic_becomes_an_error() {
     }
     let place = place();
     let dir = place.path().join("layer");
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let error = fail_while_the_source_blocks(&dir, threads, true);
         assert!(
             matches!(&error, UnpackError::Panicked { message, .. } if message.contains("fire")),
@@ -310,7 +230,7 @@ fn a_panic_of_the_source_becomes_an_error() {
     let spec = spec(&tar, &tar, Encoding::Plain);
     let place = place();
     let dir = place.path().join("layer");
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let error = run(
             Panicking,
             &spec,
@@ -355,7 +275,7 @@ fn waiting_for_input_means_that_everything_was_released() {
     let tar = sample();
     let compressed = gzip(&tar);
     let spec = spec(&compressed, &tar, Encoding::Sniffed);
-    for threads in 1..=3 {
+    for threads in 1..=5 {
         let place = place();
         let progress = Progress::new();
         let source = Watching {

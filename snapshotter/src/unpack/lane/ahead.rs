@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::decoder::Decoder;
 use super::super::error::UnpackError;
 use super::super::progress::Waiting;
+use super::guessing::{Ended, decode_in_parallel};
 use super::{Controls, guarded};
 
 /// Uncompressed bytes on their way.
@@ -33,9 +34,18 @@ impl Buffer {
         decoder: &mut Decoder<R>,
         controls: Controls<'_>,
     ) -> Result<bool, UnpackError> {
+        let filled = self.fill_with(|bytes| decoder.fill(bytes, controls.progress))?;
+        Ok(filled > 0)
+    }
+
+    /// Lets `fill` put bytes in, and says how many.
+    pub(super) fn fill_with<E>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
         self.bytes.resize(BUFFER_BYTES, 0);
-        self.filled = decoder.fill(&mut self.bytes, controls.progress)?;
-        Ok(self.filled > 0)
+        self.filled = fill(&mut self.bytes)?;
+        Ok(self.filled)
     }
 }
 
@@ -52,7 +62,7 @@ pub(super) enum Stop<R> {
 
 /// The running stages.
 pub(super) struct Ahead<'scope, R> {
-    /// Threads in use, the calling one included: 2 or 3.
+    /// Threads in use, the calling one included: 2 or more.
     pub(super) threads: u32,
     buffers: Receiver<Buffer>,
     recycled: Sender<Buffer>,
@@ -159,16 +169,23 @@ impl<'scope, R: Read + Send + 'scope> Ahead<'scope, R> {
     }
 }
 
-fn decode<R: Read>(
+fn decode<R: Read + Send>(
     mut decoder: Box<Decoder<R>>,
     free: &Receiver<Buffer>,
     decoded: &Sender<Buffer>,
     threads: u32,
     controls: Controls<'_>,
 ) -> Result<Stop<R>, UnpackError> {
+    // The first buffer shows which decompressor is needed.
+    let mut may_guess = false;
     loop {
         if controls.threads.threads() != threads {
             return Ok(Stop::Resized(decoder));
+        }
+        if may_guess && threads >= GUESSING_THREADS_MIN {
+            let ended = decode_in_parallel(&mut decoder, free, decoded, threads, controls)?;
+            may_guess = ended != Ended::Unsuited;
+            continue;
         }
         controls.progress.wait_for(Waiting::Disk);
         let Ok(mut buffer) = free.recv() else {
@@ -198,5 +215,7 @@ fn hash(mut hasher: Sha256, decoded: &Receiver<Buffer>, hashed: &Sender<Buffer>)
 
 /// Buffers in circulation: 4 MiB of lead, enough to cover one slow file or one late packet.
 pub(super) const BUFFERS: usize = 16;
+/// Guessing costs 1.6 times the work of decoding in order, so with fewer threads it loses.
+const GUESSING_THREADS_MIN: u32 = 4;
 /// 64 KiB loses to switching threads, 1 MiB to page faults.
 const BUFFER_BYTES: usize = 256 << 10;

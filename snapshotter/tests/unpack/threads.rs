@@ -1,0 +1,152 @@
+//! However many threads a lane has, and whenever that changes, it makes the same layer.
+
+use std::io::{self, Read};
+
+use parapull_snapshotter::unpack::{
+    Bounds, Controls, Encoding, OverlaySink, Position, Progress, ThreadPermit, unpack,
+};
+
+use super::archive::{archive, file};
+use super::lane::{is_root, place, run, spec};
+use super::pipeline::large;
+use super::streams::gzip;
+use super::tree::Tree;
+
+#[test]
+fn any_number_of_threads_makes_the_same_tree() {
+    if !is_root("any_number_of_threads_makes_the_same_tree") {
+        return;
+    }
+    let tar = large();
+    let compressed = gzip(&tar);
+    let spec = spec(&compressed, &tar, Encoding::Sniffed);
+    let trees: Vec<Tree> = (0..7)
+        .map(|threads| {
+            let place = place();
+            let dir = place.path().join("layer");
+            let unpacked = run(
+                &compressed[..],
+                &spec,
+                &dir,
+                Position::Upper,
+                &Bounds::default(),
+                threads,
+            )
+            .unwrap();
+            assert_eq!(unpacked.compressed_bytes, compressed.len() as u64);
+            assert_eq!(unpacked.uncompressed_bytes, tar.len() as u64);
+            assert_eq!(unpacked.staged.entries, 40);
+            Tree::read(&unpacked.staged.root)
+        })
+        .collect();
+    assert_eq!(trees[0].0.len(), 40);
+    assert!(trees.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+/// A source that changes the permit at each read.
+struct Resizing<'a> {
+    bytes: &'a [u8],
+    permit: &'a ThreadPermit,
+    reads: u32,
+}
+
+impl Read for Resizing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        self.permit.grant(self.reads % 7);
+        let bytes = buffer.len().min(3_000);
+        self.bytes.read(&mut buffer[..bytes])
+    }
+}
+
+#[test]
+fn the_permit_may_change_at_any_buffer() {
+    if !is_root("the_permit_may_change_at_any_buffer") {
+        return;
+    }
+    let tar = large();
+    let compressed = gzip(&tar);
+    let place = place();
+    let dir = place.path().join("layer");
+    let permit = ThreadPermit::new(1);
+    let progress = Progress::new();
+    let source = Resizing {
+        bytes: &compressed,
+        permit: &permit,
+        reads: 0,
+    };
+    let controls = Controls {
+        threads: &permit,
+        progress: &progress,
+        stop_source: &|| {},
+    };
+    let sink = Box::new(OverlaySink::new(&dir, Position::Upper).unwrap());
+    let spec = spec(&compressed, &tar, Encoding::Sniffed);
+    let unpacked = unpack(source, &spec, sink, &Bounds::default(), controls).unwrap();
+    assert_eq!(Tree::read(&unpacked.staged.root).0.len(), 40);
+    assert_eq!(
+        (progress.bytes_in(), progress.bytes_out()),
+        (compressed.len() as u64, tar.len() as u64)
+    );
+    assert_eq!(progress.entries(), 40);
+}
+
+/// A source that gives long reads and changes the permit every now and then.
+struct Hurrying<'a> {
+    bytes: &'a [u8],
+    permit: &'a ThreadPermit,
+    reads: u32,
+}
+
+impl Read for Hurrying<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        if self.reads.is_multiple_of(40) {
+            self.permit
+                .grant([5, 1, 4, 2][(self.reads / 40) as usize % 4]);
+        }
+        let bytes = buffer.len().min(60_000);
+        self.bytes.read(&mut buffer[..bytes])
+    }
+}
+
+#[test]
+fn a_layer_inflated_in_pieces_is_the_same_layer() {
+    if !is_root("a_layer_inflated_in_pieces_is_the_same_layer") {
+        return;
+    }
+    // Letters drawn at random: a quarter is saved by shorter codes, so every block has codes of its own.
+    let mut state = 1_u64;
+    let text: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        b'A' + (state >> 59) as u8
+    })
+    .take(14 << 20)
+    .collect();
+    let tar = archive([file("text", &text)]);
+    let compressed = gzip(&tar);
+    let spec = spec(&compressed, &tar, Encoding::Sniffed);
+    for changes in [false, true] {
+        let place = place();
+        let dir = place.path().join("layer");
+        let permit = ThreadPermit::new(5);
+        let progress = Progress::new();
+        let ignored = ThreadPermit::new(1);
+        let source = Hurrying {
+            bytes: &compressed,
+            permit: if changes { &permit } else { &ignored },
+            reads: 0,
+        };
+        let controls = Controls {
+            threads: &permit,
+            progress: &progress,
+            stop_source: &|| {},
+        };
+        let sink = Box::new(OverlaySink::new(&dir, Position::Upper).unwrap());
+        let unpacked = unpack(source, &spec, sink, &Bounds::default(), controls).unwrap();
+        assert_eq!(progress.bytes_in(), compressed.len() as u64);
+        assert!(std::fs::read(unpacked.staged.root.join("text")).unwrap() == text);
+    }
+}
