@@ -249,6 +249,7 @@ impl Pulls {
                 bytes_fetched = report.stats.bytes_fetched,
                 "pull finished"
             );
+            pulls.store.sync_soon();
             pulls.forget_image(&key, id);
         });
         Ok(Started::Pulling {

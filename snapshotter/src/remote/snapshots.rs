@@ -96,6 +96,7 @@ impl Placement for SnapshotPlacement {
                 inodes: staged.usage.inodes,
             },
             format: Format::Overlay,
+            opaque_root: staged.opaque_root,
         });
         match committed {
             Ok(CommittedStaged::Linked { name }) => Ok(self.tree(&name)),
