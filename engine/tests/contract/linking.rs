@@ -280,7 +280,7 @@ fn a_link_that_finds_nothing_where_it_belongs_has_the_layer_made() {
     bench.drive();
     bench.pull(1, 0, &[MIB]);
     bench.await_all(1, 1);
-    let mut clones = 0;
+    let mut refused = 0;
     while let Some(action) = bench.actions.pop_front() {
         match action {
             Action::LinkLayer {
@@ -289,7 +289,7 @@ fn a_link_that_finds_nothing_where_it_belongs_has_the_layer_made() {
                 ..
             }
             | Action::CloneLayer { op, .. } => {
-                clones += 1;
+                refused += 1;
                 bench.input(Input::LinkFailed {
                     op,
                     error: LinkError::SourceGone,
@@ -298,7 +298,7 @@ fn a_link_that_finds_nothing_where_it_belongs_has_the_layer_made() {
             _ => bench.perform(action),
         }
     }
-    assert_eq!(clones, 2);
+    assert_eq!(refused, 1);
     assert_eq!(bench.outcomes(), [(1, Outcome::Ready)]);
 }
 
