@@ -18,7 +18,7 @@ impl Engine {
         let fits = self.budgets.window.used() <= raw.window_bytes_max
             && self.budgets.laneless <= limits.laneless_bytes_max()
             && self.budgets.unpacks.used() <= raw.unpacks_max.into();
-        if !fits {
+        if !fits && !mutant!(LimitsAtOnce) {
             return;
         }
         self.pending_limits = None;

@@ -126,7 +126,7 @@ impl Engine {
         let Some(layer) = self.layers.get(&id) else {
             return;
         };
-        if !layer.wanted.is_empty() {
+        if !layer.wanted.is_empty() && !mutant!(SharedCancelled) {
             return;
         }
         let blob = layer.blob;
@@ -157,7 +157,18 @@ impl Engine {
             layer.expires = Some(at);
             self.timers.start(at, Deadline::Staging(id.layer));
         }
-        self.released(id);
+        // Its lane may have read bytes that no fetch has reported yet: those who pay for the fetch wait for its end.
+        if !self.is_being_read(id) {
+            self.released(id);
+        }
+    }
+
+    /// Whether the blob that was opened for a layer is still there.
+    fn is_being_read(&self, id: TreeId) -> bool {
+        let layer = self.layers.get(&id);
+        layer
+            .and_then(|layer| self.blobs.get(&layer.blob))
+            .is_some_and(|blob| blob.layer == id)
     }
 
     /// Drops every staged tree that was kept in case someone asks for it again.
@@ -186,6 +197,10 @@ impl Engine {
             return;
         };
         layer.expires = None;
+        if mutant!(StagingKept) {
+            layer.expires = Some(self.now);
+            return;
+        }
         if layer.wanted.is_empty() && layer.state == LayerState::Staged {
             self.drop_staged(id);
         }
@@ -344,14 +359,7 @@ impl Engine {
     }
 
     fn forget_layer(&mut self, id: TreeId) {
-        let Some(layer) = self.layers.get(&id) else {
-            return;
-        };
-        let blob_lives = self
-            .blobs
-            .get(&layer.blob)
-            .is_some_and(|blob| blob.layer == id);
-        if blob_lives {
+        if self.is_being_read(id) || !self.layers.contains_key(&id) {
             return;
         }
         self.layers.remove(&id);

@@ -122,7 +122,7 @@ impl Engine {
         let output = self.outputs.pop_front().unwrap_or_else(|| {
             self.drained = true;
             Output::Idle {
-                wake: self.timers.next(),
+                wake: self.timers.next().filter(|_| !mutant!(LostWake)),
             }
         });
         self.trace.output(&output);
@@ -378,6 +378,9 @@ impl Engine {
         };
         link.callers += 1;
         image.callers += 1;
+        if mutant!(GraceRunsOn) {
+            return;
+        }
         if let Some(at) = image.grace.take() {
             self.timers.stop(at, Deadline::Grace(place.image));
         }
@@ -411,12 +414,19 @@ impl Engine {
         self.start_grace(place.image);
     }
 
-    /// Starts the grace period of an image nobody waits for.
+    /// Starts the grace period of an image nobody waits for. One whose layers are all in their places has none: it only
+    /// waits for what it no longer needs to be gone.
     fn start_grace(&mut self, id: ImageId) {
         let at = self.now.after_millis(self.config.timing.cancel_grace_ms);
         let Some(image) = self.images.get_mut(&id) else {
             return;
         };
+        if image.next_link().is_none() {
+            if let Some(at) = image.grace.take() {
+                self.timers.stop(at, Deadline::Grace(id));
+            }
+            return;
+        }
         if image.callers > 0 || image.grace.is_some() || !image.is_live() {
             return;
         }
@@ -465,6 +475,9 @@ impl Engine {
         );
         let op = self.ops.remove(&id);
         if op.is_none() {
+            if mutant!(StaleAccepted) {
+                return self.ops.pop_first().map(|(_, op)| op);
+            }
             self.stale += 1;
         }
         op
@@ -475,7 +488,7 @@ impl Engine {
         let Some(op) = self.ops.get_mut(&id) else {
             return;
         };
-        if !op.cancelling {
+        if !op.cancelling || mutant!(CancelledTwice) {
             op.cancelling = true;
             self.act(Action::CancelOp { op: id });
         }

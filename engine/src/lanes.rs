@@ -58,7 +58,9 @@ impl Engine {
             return Err(HoldReason::BlobInUse);
         }
         let blob = &self.blobs[&layer.blob];
-        if blob.mode == Mode::Settling(Settling::Corrupt) || blob.dropping.is_some() {
+        // What a lane has read to its end may be fetched and read anew only once its last fetch has closed.
+        let is_closing = blob.consumed || blob.dropping.is_some();
+        if blob.mode == Mode::Settling(Settling::Corrupt) || is_closing {
             return Err(HoldReason::Settling);
         }
         if self.limits_are_changing() && blob.charge.amount() == 0 {
@@ -228,7 +230,7 @@ impl Engine {
             .is_some_and(|blob: &Blob| blob.life == 0 && !blob.ending);
         if layer.wanted.is_empty() || !self.is_fed(lane.layer) {
             self.end_blob(blob_id);
-        } else if error == LaneError::Corrupt && first_life {
+        } else if error == LaneError::Corrupt && first_life && !mutant!(NoSecondLife) {
             self.begin_life(blob_id);
         } else {
             self.fail_layer(lane.layer, LayerError::Lane(error));

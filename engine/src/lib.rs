@@ -42,6 +42,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod mutant;
+
 mod blob;
 mod budget;
 mod chains;
@@ -79,6 +82,8 @@ pub use error::{Class, FetchError, LaneError, LayerError, LinkError};
 pub use id::{BlobId, ByteRange, ChainId, ImageId, LayerId, OpId, SourceId, SpanId};
 pub use input::{Have, Input, Pull, PullLayer, Waiting};
 pub use limits::{Limits, LimitsError, RawLimits};
+#[cfg(feature = "mutants")]
+pub use mutant::{Mutant, plant};
 pub use output::{Action, Destination, Event, FetchMode, Outcome, Output, Place, PullStats, Tree};
 pub use retry::{Verdict, request_verdict};
 pub use snapshot::{BlobSnapshot, HoldReason, ImageSnapshot, LayerPhase, LayerSnapshot, Snapshot};

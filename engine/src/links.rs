@@ -31,6 +31,7 @@ impl Engine {
         let Some(index) = image.next_link() else {
             return;
         };
+        let index = index + u32::from(mutant!(LinkBeforeParent));
         let Some(link) = image.link(index) else {
             return;
         };
@@ -139,6 +140,9 @@ impl Engine {
         self.move_charges(place.image, layer);
         if self.images.get(&place.image).is_some_and(Image::is_live) {
             self.tell(Event::LayerReady { place });
+            if mutant!(ReadyTwice) {
+                self.tell(Event::LayerReady { place });
+            }
             self.dismiss_callers(place);
         }
         self.retain_until_forgotten(place.image, layer);

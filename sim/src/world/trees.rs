@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use parapull_engine::{BlobId, ByteRange, Input, LayerId, LinkError, OpId, Place, Tree};
-use parapull_scenario::{Canary, LocalFaultKind};
+use parapull_scenario::{Canary, LocalFaultKind, Paused};
 
 use super::{Violation, World};
 use crate::events::Coming;
@@ -26,6 +26,13 @@ pub(super) struct Trees {
 }
 
 impl Trees {
+    /// What of them a daemon that starts finds: whole trees, nothing that was made for one place.
+    pub(super) fn survive(&mut self) {
+        self.known = false;
+        self.own.clear();
+        self.over.clear();
+    }
+
     /// Whether something is staged that nobody will drop.
     pub(super) fn is_left(&self) -> bool {
         self.known && self.original || !self.own.is_empty()
@@ -126,7 +133,8 @@ impl World<'_> {
                 "{layer:?} is linked at {place:?}, where it does not belong"
             )));
         }
-        let nanos = u64::from(self.scenario.host.link_layer_us) * NANOS_PER_MICRO;
+        let nanos = u64::from(self.scenario.host.link_layer_us) * NANOS_PER_MICRO
+            + self.pause_of(|of| of == Paused::Link);
         self.record.link(self.now, place);
         self.work(op, Work::Link { place, layer, tree }, nanos);
         Ok(())
@@ -158,7 +166,8 @@ impl World<'_> {
         layer: LayerId,
         tree: Tree,
     ) -> Result<(), Violation> {
-        let nanos = self.plan.layer(layer).entries * self.scenario.host.file_create_ns / 2;
+        let nanos = self.plan.layer(layer).entries * self.scenario.host.file_create_ns / 2
+            + self.pause_of(|of| of == Paused::Drop);
         self.work(op, Work::DropStaged { layer, tree }, nanos);
         Ok(())
     }
@@ -178,7 +187,8 @@ impl World<'_> {
                 "{blob:?} is dropped while it is being fetched"
             )));
         }
-        self.work(op, Work::DropBytes { blob, from }, DROP_BYTES_NANOS);
+        let nanos = DROP_BYTES_NANOS + self.pause_of(|of| of == Paused::Drop);
+        self.work(op, Work::DropBytes { blob, from }, nanos);
         Ok(())
     }
 
