@@ -7,7 +7,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::budget::Permit;
-use crate::id::{ByteRange, HostId, LayerId, OpId, SourceId};
+use crate::id::{ByteRange, HostId, OpId, SourceId};
+use crate::layer::TreeId;
 use crate::output::Destination;
 use crate::plan;
 use crate::time::Instant;
@@ -15,7 +16,7 @@ use crate::time::Instant;
 /// A compressed digest being fetched for its layer.
 #[derive(Debug)]
 pub(crate) struct Blob {
-    pub(crate) layer: LayerId,
+    pub(crate) layer: TreeId,
     pub(crate) size: u64,
     pub(crate) destination: Destination,
     /// Where it can be read from, in order; never empty.
@@ -107,7 +108,7 @@ pub(crate) enum ChunkState {
 
 impl Blob {
     pub(crate) fn new(
-        layer: LayerId,
+        layer: TreeId,
         size: u64,
         hosts: Vec<HostId>,
         destination: Destination,
@@ -337,13 +338,20 @@ pub(crate) struct Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::LayerId;
 
     fn blob() -> Blob {
         let plan = Plan {
             piece_bytes_max: 10,
             whole: false,
         };
-        Blob::new(LayerId(0), 25, Vec::new(), Destination::Window, plan)
+        Blob::new(
+            TreeId::shared(LayerId(0)),
+            25,
+            Vec::new(),
+            Destination::Window,
+            plan,
+        )
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::error::{FetchError, LaneError, LinkError};
-use crate::id::{BlobId, ByteRange, HostId, ImageId, LayerId, OpId};
+use crate::id::{BlobId, ByteRange, ChainId, HostId, ImageId, LayerId, OpId};
 use crate::limits::Limits;
 
 /// Something that happened.
@@ -167,6 +167,8 @@ pub struct PullLayer {
     pub size: u64,
     /// Its tree; two blobs may hold the same one.
     pub layer: LayerId,
+    /// The layer with everything below it; two images with the same chain share what is linked there.
+    pub chain: ChainId,
     /// The hosts the blob can be read from, in the order in which they are asked; at least one. A [`SourceId`] is an
     /// index into them.
     ///
@@ -189,6 +191,10 @@ pub enum Have {
     Ranges(Vec<ByteRange>),
     /// Its tree is unpacked, verified and staged.
     Staged,
+    /// Its tree is in place over other parents, so that it can be cloned.
+    Elsewhere,
+    /// It is in place over the same parents, but not known to be this image's: its link will find it there.
+    InPlace,
     /// It is linked in this image.
     Linked,
 }

@@ -47,6 +47,7 @@ mod mutant;
 
 mod blob;
 mod budget;
+mod chains;
 mod changing;
 mod config;
 mod ending;
@@ -70,6 +71,7 @@ mod refetch;
 mod retry;
 mod rng;
 mod room;
+mod sharing;
 mod snapshot;
 mod sources;
 mod threads;
@@ -82,7 +84,7 @@ pub use config::{
 };
 pub use engine::Engine;
 pub use error::{Class, FetchError, LaneError, LayerError, LinkError};
-pub use id::{BlobId, ByteRange, HostId, ImageId, LayerId, OpId, SourceId, SpanId};
+pub use id::{BlobId, ByteRange, ChainId, HostId, ImageId, LayerId, OpId, SourceId, SpanId};
 pub use input::{Have, Input, Pull, PullLayer, Waiting};
 pub use limits::{Limits, LimitsError, RawLimits};
 #[cfg(feature = "mutants")]

@@ -79,6 +79,9 @@ pub struct PullSpec {
     /// Indices of layers that lie staged from an earlier life of the daemon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<u32>,
+    /// Indices of layers that lie in place over other parents, for images that are not pulled here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<u32>,
     /// Bytes of blobs that lie in a local store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub local: Vec<LocalBytes>,
@@ -254,6 +257,7 @@ impl PullSpec {
             linked: 0,
             staged: Vec::new(),
             local: Vec::new(),
+            elsewhere: Vec::new(),
         }
     }
 }

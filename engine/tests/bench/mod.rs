@@ -37,6 +37,8 @@ pub(crate) struct Bench {
     pub(crate) events: Vec<Event>,
     pub(crate) wake: Option<Wake>,
     sizes: BTreeMap<BlobId, u64>,
+    /// Chains by the layers they are made of.
+    chains: BTreeMap<Vec<u32>, ChainId>,
     blobs: BTreeMap<BlobId, Bytes>,
     lanes: BTreeMap<OpId, (BlobId, u64)>,
     fetches: BTreeMap<OpId, Action>,
@@ -73,6 +75,7 @@ impl Bench {
             events: Vec::new(),
             wake: None,
             sizes: BTreeMap::new(),
+            chains: BTreeMap::new(),
             blobs: BTreeMap::new(),
             lanes: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -81,7 +84,8 @@ impl Bench {
 
     /// Requests an image of these layer sizes; blob and layer ids count from `first`.
     pub(crate) fn pull(&mut self, image: u32, first: u32, sizes: &[u64]) {
-        self.pull_with(image, first, sizes, &[0], &Have::Nothing);
+        let layers: Vec<(u32, u64)> = (first..).zip(sizes.iter().copied()).collect();
+        self.pull_layers(image, &layers, |_| Have::Nothing);
     }
 
     /// The same, of hosts with these numbers, with so much of every layer here.
@@ -93,17 +97,42 @@ impl Bench {
         hosts: &[u32],
         have: &Have,
     ) {
-        let layers = sizes
+        let layers: Vec<(u32, u64)> = (first..).zip(sizes.iter().copied()).collect();
+        self.pull_from(image, &layers, hosts, |_| have.clone());
+    }
+
+    /// Requests an image of these layers, each given by its number and size, of which `have` is here.
+    pub(crate) fn pull_layers(
+        &mut self,
+        image: u32,
+        layers: &[(u32, u64)],
+        have: impl Fn(usize) -> Have,
+    ) {
+        self.pull_from(image, layers, &[0], have);
+    }
+
+    fn pull_from(
+        &mut self,
+        image: u32,
+        layers: &[(u32, u64)],
+        hosts: &[u32],
+        have: impl Fn(usize) -> Have,
+    ) {
+        let mut below = Vec::new();
+        let layers = layers
             .iter()
-            .zip(first..)
-            .map(|(size, id)| {
-                self.sizes.insert(BlobId(id), *size);
+            .enumerate()
+            .map(|(index, (id, size))| {
+                self.sizes.insert(BlobId(*id), *size);
+                below.push(*id);
+                let next = ChainId(u32::try_from(self.chains.len()).unwrap());
                 PullLayer {
-                    blob: BlobId(id),
+                    blob: BlobId(*id),
                     size: *size,
-                    layer: LayerId(id),
+                    layer: LayerId(*id),
+                    chain: *self.chains.entry(below.clone()).or_insert(next),
                     hosts: hosts.iter().copied().map(HostId).collect(),
-                    have: have.clone(),
+                    have: have(index),
                 }
             })
             .collect();

@@ -46,6 +46,8 @@ impl World<'_> {
                 Have::Linked
             } else if self.tell_staged(layer) {
                 Have::Staged
+            } else if self.is_elsewhere(layer) {
+                Have::Elsewhere
             } else {
                 local(spec, index, self.plan.layer(layer).compressed_bytes)
             };
@@ -54,6 +56,7 @@ impl World<'_> {
                 blob: self.plan.blob_of(layer),
                 size: planned.compressed_bytes,
                 layer,
+                chain: self.plan.chain_of(Place { image, index }),
                 hosts: (0..planned.sources)
                     .map(|host| HostId(host.into()))
                     .collect(),
