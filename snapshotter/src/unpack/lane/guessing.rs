@@ -37,7 +37,7 @@ pub(super) fn decode_in_parallel<R: Read + Send>(
     let (gzip, outcome) = thread::scope(|scope| {
         let reading = &mut *input;
         let read = move |room: &mut [u8]| reading.copy_to(room, controls.progress);
-        match ParallelGzip::start(scope, gzip, guessers, STRETCH_BYTES, read) {
+        match ParallelGzip::start(scope, gzip, guessers, STRETCH_BYTES, &[], read) {
             Err(gzip) => (gzip, Ok(Ok(Ended::Unsuited))),
             Ok(mut parallel) => {
                 let ended = pass_on(&mut parallel, free, decoded, threads, controls);
