@@ -2,6 +2,7 @@
 //!
 //! Every scheduling decision is the engine's; this crate has the effects: sockets, threads, files and gRPC.
 
+pub mod client;
 pub mod config;
 pub mod digest;
 pub mod driver;

@@ -3,10 +3,12 @@
 mod config;
 mod failure;
 mod pull;
+mod pull_client;
 mod pull_report;
 mod runtimes;
 mod serve;
 mod status;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -17,7 +19,7 @@ use clap::Subcommand;
 pub(crate) enum Command {
     /// Serve containerd's snapshots API on a unix socket.
     Serve(serve::Serve),
-    /// Pull one image into a directory, without containerd.
+    /// Pull one image into a directory, or into containerd as its client.
     Pull(Box<pull::PullCommand>),
     /// Print the default or effective configuration, or check a file.
     Config(config::ConfigArgs),

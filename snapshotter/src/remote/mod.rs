@@ -218,7 +218,7 @@ impl Pulls {
         if let Some(reason) = unsupported(&image) {
             return Ok(Started::Left(reason));
         }
-        let chains = chain_ids(&image);
+        let chains = image.chain_ids();
         if is_rebased(call, &chains) {
             return Ok(Started::Refused(rebased(call)));
         }
@@ -315,18 +315,6 @@ fn rebased(call: &RemotePrepare) -> RemoteOutcome {
         "containerd rebases layers; remove the capability \"rebase\" from this plugin's configuration"
     );
     RemoteOutcome::FallbackRebased
-}
-
-/// The chain id of every layer, bottom first.
-fn chain_ids(image: &Image) -> Vec<Digest> {
-    let mut chain: Vec<Digest> = Vec::with_capacity(image.layers.len());
-    for layer in &image.layers {
-        let next = chain
-            .last()
-            .map_or(layer.diff_id, |below| below.chain(&layer.diff_id));
-        chain.push(next);
-    }
-    chain
 }
 
 fn remote_error(call: &RemotePrepare, error: &PullError) -> RemoteError {

@@ -125,18 +125,21 @@ fn row_03_what_is_implied_below_its_own_whiteout_takes_nothing() {
         vec![whiteout(".wh.d"), file("d/e/f", "x")],
         vec![file("d/e/f", "x"), whiteout(".wh.d")],
     ] {
-        let layer = upper(&archive(members)).unwrap();
-        layer.staged.fix_implied(&roots(&lowers)).unwrap();
-        let tree = layer.tree();
+        let tree = linked(members, &lowers).tree();
         for path in ["d", "d/e"] {
-            assert_eq!(
-                (tree.at(path).mode, tree.at(path).owner()),
-                (0o755, (0, 0)),
-                "{path}"
-            );
+            let node = tree.at(path);
+            assert_eq!((node.mode, node.owner()), (0o755, (0, 0)), "{path}");
+            assert_eq!(node.xattr("user.a"), None, "{path}");
         }
         assert!(tree.at("d").is_opaque());
     }
+    let entry = dir("d").mode(0o700).xattr("user.own", "mine");
+    let members = vec![file("d/f", "x"), entry, whiteout(".wh.d")];
+    let node = linked(members, &lowers).tree().at("d").clone();
+    assert_eq!(
+        (node.xattr("user.a"), node.xattr("user.own")),
+        (None, Some(&b"mine"[..]))
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use parapull_snapshotter::unpack::Class;
 
 use super::archive::{GNU, MTIME, Member, archive, dir, file, hardlink, symlink};
 use super::lane::{is_root, refused, upper};
+use super::linking::acl;
 
 /// A version 2 file capability: `cap_net_raw+ep`.
 const CAPABILITY: &[u8] = &[
@@ -69,6 +70,7 @@ fn case_14_an_xattr_that_cannot_be_is_refused() {
     let cases = [
         file("f", "").xattr("security.capability", "nonsense"),
         file("f", "").xattr(&long_name, "x"),
+        file("f", "").xattr("system.posix_acl_default", acl()),
     ];
     for member in cases {
         assert_eq!(refused(&archive([member])), Class::BadImage);

@@ -1,5 +1,7 @@
 //! `soak`: the same proofs for as long as one likes.
 
+mod fuzz;
+
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use crate::packages::{is_root, missing};
 use crate::steps::{Steps, seconds, succeed};
 use crate::workspace::Workspace;
 
-/// Repeat the simulator's swarm with fresh seeds, demos and comparisons until the time is over.
+/// Repeat the simulator's swarm with fresh seeds, demos, comparisons and the fuzz targets until the time is over.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  cargo xtask soak --minutes 120\n\nA round starts as long as there is time; it stops at \
@@ -42,6 +44,8 @@ impl Soak {
             println!("\n==== round {round}, {} left", seconds(left));
             let swarm_seconds = SWARM_SECONDS.min(left.as_secs().max(1));
             run_round(&workspace, &mut steps, round, from, swarm_seconds)?;
+            let left = time.saturating_sub(started.elapsed()).as_secs();
+            fuzz::run(&workspace, &mut steps, FUZZ_SECONDS.min(left / 4 + 1));
             from += SEEDS_PER_ROUND;
         }
         println!("\n{}", steps.table());
@@ -145,6 +149,9 @@ const IMAGES: &[&str] = &[
 ];
 
 const SEEDS_PER_ROUND: u64 = 1_000_000;
+
+/// A round's share of each fuzz target.
+const FUZZ_SECONDS: u64 = 60;
 
 /// A round's share of the swarm.
 const SWARM_SECONDS: u64 = 120;

@@ -120,7 +120,14 @@ fn judge_xattr(
             tracing::warn!(path = %super::display(path), name = %super::display(name), "extended attribute not supported here");
             Ok(())
         }
-        Err(errno @ (Errno::INVAL | Errno::RANGE | Errno::TOOBIG | Errno::NAMETOOLONG)) => {
+        // The last is the kernel's word for a default ACL on what is no directory.
+        Err(
+            errno @ (Errno::INVAL
+            | Errno::RANGE
+            | Errno::TOOBIG
+            | Errno::NAMETOOLONG
+            | Errno::ACCESS),
+        ) => {
             let name = super::display(name);
             Err(SinkError::bad(
                 path,

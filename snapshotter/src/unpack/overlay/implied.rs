@@ -84,19 +84,52 @@ impl Staged {
     }
 }
 
-/// Copies the attributes of the first lower directory at `path` to an implied directory that has just been made, and
-/// says its times.
+/// What an implied directory has been given from a lower layer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Copied {
+    /// Access and modification time, to be set in the end.
+    pub(super) times: Option<(Time, Time)>,
+    /// Names of the extended attributes.
+    pub(super) xattrs: Vec<Vec<u8>>,
+}
+
+/// Copies the attributes of the first lower directory at `path` to an implied directory that has just been made.
 pub(super) fn inherit(
     fd: BorrowedFd<'_>,
     path: &[u8],
     lowers: &[Lower],
-) -> rustix::io::Result<Option<(Time, Time)>> {
+) -> rustix::io::Result<Copied> {
     let Some(source) = find(path, lowers)? else {
-        return Ok(None);
+        return Ok(Copied::default());
     };
     source.copy_owner_and_mode(fd)?;
     source.copy_xattrs(fd)?;
-    Ok(Some(source.times()))
+    Ok(Copied {
+        times: Some(source.times()),
+        xattrs: source.xattrs.into_iter().map(|(name, _)| name).collect(),
+    })
+}
+
+/// Takes back what [`inherit`] gave to a directory that turns out to be hidden from the layers below; one that has an
+/// entry of its own keeps what that says.
+pub(super) fn disinherit(
+    fd: BorrowedFd<'_>,
+    copied: &Copied,
+    is_implied: bool,
+) -> rustix::io::Result<()> {
+    if is_implied {
+        rustix::fs::fchown(fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    }
+    for name in &copied.xattrs {
+        match rustix::fs::fremovexattr(fd, &**name) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NODATA) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    if is_implied {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(IMPLIED_MODE))?;
+    }
+    Ok(())
 }
 
 /// The lower layers that a position knows.
@@ -238,5 +271,7 @@ fn fix(
 }
 
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// What containerd gives a directory that no entry describes.
+pub(super) const IMPLIED_MODE: u32 = 0o755;
 /// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX`.
 const XATTR_BYTES_MAX: usize = 65_536;

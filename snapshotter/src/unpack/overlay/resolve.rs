@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::super::error::SinkError;
 use super::super::path::{LayerPath, join, split};
 use super::super::sink::Inherited;
-use super::implied;
+use super::implied::{self, IMPLIED_MODE};
 use super::tree::{BLOCK_BYTES, Directory, Known, Tree, set_opaque};
 
 /// What to do about directories that a path needs and the layer does not have.
@@ -193,8 +193,7 @@ impl Tree {
             set_opaque(fd.as_fd(), path)?;
         }
         if !is_fresh && !self.lowers.is_empty() {
-            known.inherited_times =
-                implied::inherit(fd.as_fd(), path, &self.lowers).map_err(error)?;
+            known.copied = implied::inherit(fd.as_fd(), path, &self.lowers).map_err(error)?;
         }
         self.directories.insert(path.to_vec(), known);
         Ok(fd)
@@ -278,5 +277,3 @@ const PARENTS_MAX: usize = 64;
 const LINKS_MAX: u32 = 40;
 /// `PATH_MAX` without its zero byte: what the kernel takes for a path.
 const REAL_PATH_BYTES_MAX: usize = 4095;
-/// What containerd gives a directory that no entry describes.
-const IMPLIED_MODE: u32 = 0o755;

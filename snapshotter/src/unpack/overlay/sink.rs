@@ -11,6 +11,7 @@ use super::super::error::SinkError;
 use super::super::path::{LayerPath, join, split};
 use super::super::sink::{Attributes, Format, Implied, Inherited, Node, Sink, Staged};
 use super::attributes::{set_leaf, set_open, set_times, timestamps};
+use super::implied;
 use super::resolve::{Missing, open_beneath, refused};
 use super::tree::{BLOCK_BYTES, Directory, Known, set_opaque, stat_leaf};
 use super::{OpenFile, OverlaySink, Position, ROOT};
@@ -52,11 +53,13 @@ impl Sink for OverlaySink {
             .filter(|_| !made)
             .cloned()
             .unwrap_or_default();
-        let known = Known {
+        let mut known = Known {
             times: Some((attributes.accessed, attributes.modified)),
             implied: earlier.implied.map(|_| Inherited::Xattrs),
             ..earlier
         };
+        let is_own = |name: &Vec<u8>| attributes.xattrs.iter().any(|(own, _)| own == name);
+        known.copied.xattrs.retain(|name| !is_own(name));
         self.tree.made_directory(&parent, leaf, fd, known);
         Ok(())
     }
@@ -142,17 +145,17 @@ impl Sink for OverlaySink {
         let leaf = path.split().1;
         let bad = |reason| bad_link(path, target, reason);
         let (target_parent, target_leaf) = self.link_target(path, target)?;
-        let link = || {
-            let flags = AtFlags::empty();
-            rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags)
-        };
-        let linked = match link() {
-            Err(Errno::EXIST) => {
-                self.tree.remove(&parent, leaf)?;
-                link()
-            }
-            linked => linked,
-        };
+        let flags = AtFlags::empty();
+        let linked =
+            match rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags) {
+                Err(Errno::EXIST) => {
+                    self.tree.remove(&parent, leaf)?;
+                    // What is replaced may have been a symlink that led to the target: without it the layer has no such file.
+                    let (target_parent, target_leaf) = self.link_target(path, target)?;
+                    rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags)
+                }
+                linked => linked,
+            };
         linked.map_err(|errno| match errno {
             Errno::NOENT => bad("the layer does not have it"),
             Errno::PERM => bad("it is a directory"),
@@ -246,7 +249,7 @@ impl Sink for OverlaySink {
                 .map_err(|errno| SinkError::disk("open the directory", &path, errno))?;
             let (accessed, modified) = known
                 .times
-                .or(known.inherited_times)
+                .or(known.copied.times)
                 .unwrap_or((newest, newest));
             set_times(fd.as_fd(), &path, accessed, modified)?;
             if let Some(inherited) = known.implied.filter(|_| self.position == Position::Upper) {
@@ -364,9 +367,15 @@ impl OverlaySink {
             .directories_below(real, |known| known.implied.is_some());
         hidden.push(real.to_vec());
         for path in hidden {
-            if let Some(known) = self.tree.directories.get_mut(&path) {
-                known.is_fresh |= known.is_implied();
-                known.implied = None;
+            let Some(known) = self.tree.directories.get_mut(&path) else {
+                continue;
+            };
+            let (copied, is_implied) = (mem::take(&mut known.copied), known.is_implied());
+            known.is_fresh |= is_implied;
+            known.implied = None;
+            if copied.times.is_some() {
+                let fd = open_beneath(self.tree.root(), &path).map_err(error)?;
+                implied::disinherit(fd.as_fd(), &copied, is_implied).map_err(error)?;
             }
         }
         Ok(())

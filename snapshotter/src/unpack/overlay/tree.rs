@@ -13,7 +13,7 @@ use super::super::error::SinkError;
 use super::super::path::join;
 use super::super::sink::{Inherited, Time, Usage};
 use super::attributes::OPAQUE;
-use super::implied::Lower;
+use super::implied::{Copied, Lower};
 use super::remove;
 
 /// The layer's tree under construction.
@@ -53,8 +53,8 @@ pub(super) struct Known {
     pub(super) in_implied: bool,
     /// It stands where this layer hides what is below, so it and what it implies have nothing from there.
     pub(super) is_fresh: bool,
-    /// It has been copied from a lower layer already; its time.
-    pub(super) inherited_times: Option<(Time, Time)>,
+    /// What it has been given from a lower layer already.
+    pub(super) copied: Copied,
 }
 
 impl Known {

@@ -1,0 +1,77 @@
+//! What the fuzz targets have found worth keeping, replayed: each input in `snapshotter/fuzz/corpus` against the checks
+//! that the fuzzer itself makes.
+//!
+//! Archives make devices, owners and trusted attributes, which needs root: without it these tests say so and pass,
+//! unless `PARAPULL_REQUIRE_ALL=1`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(
+    unreachable_pub,
+    reason = "what helpers offer to the fuzz targets as well"
+)]
+
+mod fuzz;
+
+use std::path::PathBuf;
+
+#[test]
+fn archives_of_the_corpus_hold() {
+    if is_root("archives_of_the_corpus_hold") {
+        replay("tar_apply", fuzz::tar_apply);
+    }
+}
+
+#[test]
+fn chosen_entries_of_the_corpus_hold() {
+    if is_root("chosen_entries_of_the_corpus_hold") {
+        replay("tar_entries", fuzz::tar_entries);
+    }
+}
+
+#[test]
+fn streams_of_the_corpus_hold() {
+    replay("stream_framing", fuzz::stream_framing);
+}
+
+#[test]
+fn texts_of_the_corpus_hold() {
+    replay("texts", fuzz::texts);
+}
+
+/// Checks every input of the target. The corpus is of use only if it holds what is accepted and what is refused.
+fn replay(target: &str, check: fn(&[u8]) -> bool) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let (mut accepted, mut refused) = (0, 0);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        // The last one that is named has failed.
+        println!("{}", path.display());
+        if check(&std::fs::read(path).unwrap()) {
+            accepted += 1;
+        } else {
+            refused += 1;
+        }
+    }
+    println!("{target}: {accepted} accepted, {refused} refused");
+    assert!(
+        accepted >= INPUTS_MIN && refused >= INPUTS_MIN,
+        "{accepted} accepted, {refused} refused"
+    );
+}
+
+fn is_root(test: &str) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    eprintln!("SKIPPED {test}: needs root for devices, owners and trusted attributes");
+    assert!(
+        std::env::var_os("PARAPULL_REQUIRE_ALL").is_none_or(|value| value != "1"),
+        "{test} needs root"
+    );
+    false
+}
+
+/// Of each kind.
+const INPUTS_MIN: u32 = 10;
