@@ -183,7 +183,9 @@ struct Kept {
 
 fn blob_of(path: &Path) -> Option<Digest> {
     let name = path.file_name()?.to_str()?;
-    format!("sha256:{}", name.strip_suffix(SUFFIX)?).parse().ok()
+    format!("sha256:{}", name.strip_suffix(SUFFIX)?)
+        .parse()
+        .ok()
 }
 
 const SUFFIX: &str = ".ztoc.zst";
@@ -240,7 +242,13 @@ mod tests {
         }
         let one = roomy.list().unwrap()[0].1;
         let pruned = roomy.prune(2 * one).unwrap();
-        assert_eq!(pruned, Pruned { files: 1, bytes: one });
+        assert_eq!(
+            pruned,
+            Pruned {
+                files: 1,
+                bytes: one
+            }
+        );
         assert_eq!(roomy.find(&blobs[1]).unwrap(), None, "the oldest went");
         // Finding it made the oldest of the rest the youngest.
         roomy.find(&blobs[0]).unwrap();

@@ -47,14 +47,17 @@ pub(super) fn decode(blob: &[u8]) -> Result<(Vec<Checkpoint>, u64), ZtocError> {
         if bits > 7 || bytes_in == 0 || bytes_in > BYTES_MAX || bytes_before > BYTES_MAX {
             return Err(bad("an offset is out of range"));
         }
-        let known = usize::try_from(bytes_before).map_or(WINDOW_BYTES, |known| known.min(WINDOW_BYTES));
+        let known =
+            usize::try_from(bytes_before).map_or(WINDOW_BYTES, |known| known.min(WINDOW_BYTES));
         checkpoints.push(Checkpoint {
             bit: bytes_in * 8 - bits,
             bytes_before,
             window: one[CHECKPOINT_BYTES - known..].into(),
         });
     }
-    if !checkpoints.is_sorted_by(|one, next| one.bit < next.bit && one.bytes_before < next.bytes_before) {
+    if !checkpoints
+        .is_sorted_by(|one, next| one.bit < next.bit && one.bytes_before < next.bytes_before)
+    {
         return Err(bad("they are not in order"));
     }
     Ok((checkpoints, span_bytes))

@@ -38,12 +38,6 @@ impl<'a> Table<'a> {
             .map_or(Ok(0), |at| Ok(i64::from_le_bytes(bytes(self.buffer, at)?)))
     }
 
-    /// A number of type `int`, 0 if it is left out.
-    pub(super) fn int(self, field: usize) -> Read<i32> {
-        self.field(field)?
-            .map_or(Ok(0), |at| Ok(i32::from_le_bytes(bytes(self.buffer, at)?)))
-    }
-
     /// A byte, or `default` if it is left out.
     pub(super) fn byte(self, field: usize, default: u8) -> Read<u8> {
         self.field(field)?

@@ -306,20 +306,32 @@ mod tests {
         let written = sample().write();
         let read = Ztoc::read(&written).unwrap();
         assert_eq!(read.checkpoints, sample().checkpoints);
-        assert_eq!(read, Ztoc { entries: Vec::new(), ..sample() });
+        assert_eq!(
+            read,
+            Ztoc {
+                entries: Vec::new(),
+                ..sample()
+            }
+        );
         assert_eq!(Ztoc::count_entries(&written), Ok(1));
     }
 
     #[test]
     fn refuses_what_it_cannot_use() {
         for (what, change) in [
-            ("order", (|ztoc| ztoc.checkpoints.reverse()) as fn(&mut Ztoc)),
+            (
+                "order",
+                (|ztoc| ztoc.checkpoints.reverse()) as fn(&mut Ztoc),
+            ),
             ("equal offsets", |ztoc| ztoc.checkpoints[1].bit = 80),
         ] {
             let mut ztoc = sample();
             change(&mut ztoc);
             let error = Ztoc::read(&ztoc.write()).unwrap_err();
-            assert!(matches!(error, ZtocError::Checkpoints { .. }), "{what}: {error}");
+            assert!(
+                matches!(error, ZtocError::Checkpoints { .. }),
+                "{what}: {error}"
+            );
         }
         assert_eq!(Ztoc::read(b""), Err(ZtocError::Damaged));
     }

@@ -33,12 +33,17 @@ impl Recorder {
     /// Uncompressed bytes after which the next border is looked for.
     pub(super) fn due_after(&self) -> u64 {
         let last = self.noted.last();
-        last.map_or(0, |last| last.bytes_before + self.span_bytes)
+        match last {
+            None => 0,
+            Some(_) if self.noted.len() == CHECKPOINTS_MAX => u64::MAX,
+            Some(last) => last.bytes_before + self.span_bytes,
+        }
     }
 
     /// Whether a border behind so many uncompressed bytes is to be noted.
     pub(super) fn wants(&self, bytes_before: u64) -> bool {
-        self.noted.is_empty() || bytes_before > self.due_after()
+        let is_due = self.noted.is_empty() || bytes_before > self.due_after();
+        is_due && self.noted.len() < CHECKPOINTS_MAX
     }
 
     /// Notes a border.
@@ -55,3 +60,6 @@ impl Recorder {
         self.noted
     }
 }
+
+/// 64 MiB of windows. What follows in a stream that needs more is guessed at.
+const CHECKPOINTS_MAX: usize = 2048;
