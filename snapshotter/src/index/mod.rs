@@ -4,11 +4,13 @@
 //! lanes noted, under the same format. An index is a hint: a wrong one costs time, never a byte, because both digests of a
 //! layer are checked whatever it says.
 
+mod build;
 mod cache;
 mod checkpoints;
 mod flat;
 mod ztoc;
 
+pub use build::{BuildError, Built, build};
 pub use cache::{Cache, CacheError, Pruned};
 pub use checkpoints::SPAN_BYTES;
 pub use ztoc::{Entry, Ztoc, ZtocError};

@@ -59,7 +59,7 @@ pub enum ZtocError {
     #[error("it is no zTOC, or it is cut off")]
     Damaged,
     /// Of another version.
-    #[error("its version is {version:?}; versions 0.9 and 1.x are read")]
+    #[error("its version is {version:?}; zTOCs of versions 0.9 and 1.x are read")]
     Version {
         /// The version it tells.
         version: String,
@@ -90,6 +90,9 @@ impl Ztoc {
     pub fn read(bytes: &[u8]) -> Result<Self, ZtocError> {
         let root = Table::root(bytes)?;
         let version = String::from_utf8_lossy(root.text(VERSION)?).into_owned();
+        if version.is_empty() {
+            return Err(ZtocError::Damaged);
+        }
         if version != WRITTEN_VERSION && !version.starts_with("1.") {
             return Err(ZtocError::Version { version });
         }

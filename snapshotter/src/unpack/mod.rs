@@ -25,6 +25,7 @@ mod progress;
 mod sink;
 mod spec;
 mod stream;
+mod survey;
 mod tar;
 
 pub use bounds::Bounds;
@@ -37,3 +38,4 @@ pub use path::LayerPath;
 pub use progress::{Progress, ThreadPermit, Waiting};
 pub use sink::{Attributes, Format, Implied, Inherited, Node, Sink, Staged, Time, Usage};
 pub use spec::{Encoding, LayerSpec};
+pub use survey::{Member, Survey, survey};

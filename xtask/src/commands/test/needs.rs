@@ -14,6 +14,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "isal",
     "librsvg2-bin",
     "pigz",
+    "python3",
     "runc",
     "skopeo",
     "umoci",
