@@ -1,5 +1,7 @@
 //! `parapull-snapshotter index`: what it writes is read back by a reader that shares nothing with it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;

@@ -208,22 +208,26 @@ type Spoiler = fn(&mut Vec<Checkpoint>);
 
 const SPOILERS: [(&str, Spoiler); 6] = [
     ("bits between blocks", |wrong| {
-        wrong.iter_mut().for_each(|one| one.bit += 1)
+        each(wrong, |one| one.bit += 1)
     }),
     ("another window", |wrong| {
-        wrong.iter_mut().for_each(|one| one.window.reverse())
+        each(wrong, |one| one.window.reverse())
     }),
     ("no window", |wrong| {
-        wrong.iter_mut().for_each(|one| one.window = Box::default())
+        each(wrong, |one| one.window = Box::default())
     }),
     ("reversed", |wrong| wrong.reverse()),
     ("bits behind the end", |wrong| {
-        wrong.iter_mut().for_each(|one| one.bit += 1 << 40)
+        each(wrong, |one| one.bit += 1 << 40)
     }),
     ("every other one", |wrong| {
         wrong.retain(|one| one.bit % 2 == 0)
     }),
 ];
+
+fn each(checkpoints: &mut [Checkpoint], change: impl Fn(&mut Checkpoint)) {
+    checkpoints.iter_mut().for_each(change);
+}
 
 #[test]
 fn is_exact_on_members_in_a_row_and_on_what_follows_them() {

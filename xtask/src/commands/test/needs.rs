@@ -86,6 +86,11 @@ const GROUPS: &[Group] = &[
         packages: &["golang-github-containerd-containerd-dev", "golang-go"],
     },
     Group {
+        name: "indexes of layers, read by another reader",
+        needs_root: false,
+        packages: &["python3"],
+    },
+    Group {
         name: "pictures as PNG",
         needs_root: false,
         packages: &["librsvg2-bin"],
