@@ -47,6 +47,7 @@ mod mutant;
 
 mod blob;
 mod budget;
+mod chains;
 mod changing;
 mod config;
 mod ending;
@@ -68,6 +69,7 @@ mod refetch;
 mod retry;
 mod rng;
 mod room;
+mod sharing;
 mod snapshot;
 mod threads;
 mod time;
@@ -77,7 +79,7 @@ mod trace;
 pub use config::{Config, FetchOrder, Scheduling, Strategy, Timing, UnknownStrategy, UnpackOrder};
 pub use engine::Engine;
 pub use error::{Class, FetchError, LaneError, LayerError, LinkError};
-pub use id::{BlobId, ByteRange, ImageId, LayerId, OpId, SourceId, SpanId};
+pub use id::{BlobId, ByteRange, ChainId, ImageId, LayerId, OpId, SourceId, SpanId};
 pub use input::{Have, Input, Pull, PullLayer, Waiting};
 pub use limits::{Limits, LimitsError, RawLimits};
 #[cfg(feature = "mutants")]

@@ -2,7 +2,7 @@
 
 use parapull_engine::{Destination, FetchError, LaneError, LayerError, LinkError, Outcome};
 use parapull_scenario::registry::{FaultKind, FaultTimes};
-use parapull_scenario::{LocalFaultKind, Scenario};
+use parapull_scenario::{LocalFaultKind, PullSpec, Scenario};
 
 use crate::bound;
 use crate::mishaps;
@@ -84,7 +84,10 @@ impl Allowed {
         let least = spools.map(|limits| limits.raw().spool_bytes_max).min();
         if largest > least {
             self.errors.push(LayerError::SpoolTooSmall);
-            let staged = scenario.pulls.iter().any(|pull| !pull.staged.is_empty());
+            let is_here = |pull: &PullSpec| {
+                pull.linked > 0 || !pull.staged.is_empty() || !pull.elsewhere.is_empty()
+            };
+            let staged = scenario.pulls.iter().any(is_here);
             self.doomed = plan.limit_changes.is_empty() && !staged;
         }
     }

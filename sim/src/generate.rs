@@ -119,6 +119,9 @@ fn pulls(draws: &mut Draws, contents: &[PlannedLayer], clean: bool) -> Vec<PullS
             if draws.chance(15) {
                 spec.staged = (0..total).filter(|_| draws.chance(30)).collect();
             }
+            if draws.chance(15) {
+                spec.elsewhere = (0..total).filter(|_| draws.chance(30)).collect();
+            }
             if !clean && draws.chance(25) {
                 let at_ms = draws.within(0, 3_000);
                 let outright = draws.chance(50);

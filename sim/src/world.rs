@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use parapull_engine::{
-    Action, BlobId, Engine, Event, Input, Instant, LayerId, OpId, Outcome, Output,
+    Action, BlobId, ChainId, Engine, Event, Input, Instant, LayerId, OpId, Outcome, Output,
 };
 use parapull_scenario::{PullSpec, Scenario};
 
@@ -82,6 +82,8 @@ pub(crate) struct World<'a> {
     lanes: BTreeMap<OpId, Lane>,
     works: BTreeMap<OpId, Work>,
     trees: BTreeMap<LayerId, Trees>,
+    /// Chains that some place has linked; false for those whose tree was taken away since.
+    chains_linked: BTreeMap<ChainId, bool>,
     callers: Vec<Caller>,
     local_faults: Vec<u32>,
     /// How often each pause has happened.
@@ -141,6 +143,7 @@ impl<'a> World<'a> {
             lanes: BTreeMap::new(),
             works: BTreeMap::new(),
             trees: BTreeMap::new(),
+            chains_linked: BTreeMap::new(),
             callers: Vec::new(),
             local_faults: vec![0; scenario.local_faults.len()],
             pauses: vec![0; scenario.mishaps.pauses.len()],

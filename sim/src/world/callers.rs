@@ -45,6 +45,8 @@ impl World<'_> {
                 Have::Linked
             } else if self.tell_staged(layer) {
                 Have::Staged
+            } else if self.is_elsewhere(layer) {
+                Have::Elsewhere
             } else {
                 Have::Nothing
             };
@@ -53,6 +55,7 @@ impl World<'_> {
                 blob: self.plan.blob_of(layer),
                 size: planned.compressed_bytes,
                 layer,
+                chain: self.plan.chain_of(Place { image, index }),
                 sources: planned.sources,
                 have,
             });

@@ -48,12 +48,14 @@ impl World<'_> {
             },
             Action::LinkLayer { tree, .. } => match tree {
                 Tree::Original => return,
-                Tree::Clone(_) => Point::CloneLinked,
+                Tree::Own(_) => Point::CloneLinked,
+                Tree::Linked => Point::LinkedAlready,
             },
             Action::CloneLayer { .. } => Point::Cloned,
             Action::DropStaged { tree, .. } => match tree {
                 Tree::Original => Point::StagedDropped,
-                Tree::Clone(_) => Point::CloneDropped,
+                Tree::Own(_) => Point::CloneDropped,
+                Tree::Linked => return,
             },
             Action::DropBytes { range, .. } if range.start == 0 => Point::BytesDropped,
             Action::DropBytes { .. } => Point::LookAheadDropped,
@@ -103,6 +105,7 @@ impl World<'_> {
             match layer.have {
                 Have::Staged => self.sometimes(Point::FoundStaged),
                 Have::Linked => self.sometimes(Point::FoundLinked),
+                Have::Elsewhere => self.sometimes(Point::FoundElsewhere),
                 _ => {}
             }
             if self.fetches.values().any(|fetch| fetch.blob == layer.blob) {
