@@ -6,6 +6,7 @@ use parapull_engine::{Have, ImageId, Input, LayerError, Place, Pull, PullLayer};
 use parapull_scenario::Awaiting;
 
 use super::{Violation, World};
+use crate::coverage::Point;
 use crate::events::Coming;
 use crate::plan::Plan;
 
@@ -93,7 +94,7 @@ impl World<'_> {
         };
         let left = std::mem::take(&mut caller.waiting);
         if !left.is_empty() {
-            self.record.absences += 1;
+            self.sometimes(Point::CallersLeave);
         }
         for index in &left {
             self.leave(pull, *index);
@@ -111,6 +112,7 @@ impl World<'_> {
         let is_here = caller.requested && !caller.gone;
         let linked = caller.linked;
         for index in back.into_iter().filter(|index| is_here && *index >= linked) {
+            self.sometimes(Point::CallersReturn);
             self.call(pull, index);
         }
     }
@@ -131,6 +133,9 @@ impl World<'_> {
         if !self.callers[pull].waiting.insert(index) {
             return;
         }
+        if self.callers_each(pull) > 1 {
+            self.sometimes(Point::CallersDoubled);
+        }
         for _ in 0..self.callers_each(pull) {
             self.inbox.push_back(Input::LayerAwaited { image, index });
         }
@@ -149,7 +154,9 @@ impl World<'_> {
         if outright {
             self.inbox.push_back(Input::PullCancelled { image });
         } else {
-            for index in std::mem::take(&mut caller.waiting) {
+            let left = std::mem::take(&mut caller.waiting);
+            self.sometimes(Point::CancelledByLeaving);
+            for index in left {
                 self.leave(pull, index);
             }
         }
