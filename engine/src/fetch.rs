@@ -126,6 +126,11 @@ impl Engine {
         }
     }
 
+    /// Whether nothing holds a blob back.
+    pub(crate) fn is_fetchable(&self, blob: &Blob) -> bool {
+        self.step(blob).is_ok()
+    }
+
     /// What holds a blob back, for people to see.
     pub(crate) fn fetch_hold(&self, blob: &Blob) -> HoldReason {
         self.step(blob).err().unwrap_or(HoldReason::Nothing)

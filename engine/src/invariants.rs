@@ -29,6 +29,7 @@ impl Engine {
         self.check_terminal();
         self.check_owed();
         self.check_wake();
+        self.check_conserved();
     }
 
     fn check_permits(&self) {
@@ -261,6 +262,16 @@ impl Engine {
             "invariant 8 (owed): nobody owes an event to {:?}",
             self.images.keys()
         );
+    }
+
+    /// Nothing that may be fetched is left for later.
+    fn check_conserved(&self) {
+        for (id, blob) in &self.blobs {
+            assert!(
+                !self.is_fetchable(blob),
+                "invariant 10 (work): {id:?} could be fetched, and is not"
+            );
+        }
     }
 
     fn check_wake(&self) {

@@ -88,4 +88,6 @@ pub(crate) struct Lane {
     pub(crate) threads: Permit,
     /// Threads it was told to use; `threads` follows when it says so.
     pub(crate) threads_told: u32,
+    /// Threads it last said it uses.
+    pub(crate) threads_said: u32,
 }

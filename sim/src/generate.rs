@@ -182,11 +182,16 @@ fn registry(draws: &mut Draws, clean: bool) -> RegistryProfile {
     if draws.chance(50) {
         profile.connection_bytes_per_second = NonZeroU64::new(draws.within(1_000_000, 200_000_000));
     }
+    if draws.chance(25) {
+        profile.total_bytes_per_second = NonZeroU64::new(draws.within(5_000_000, 500_000_000));
+    }
     if draws.chance(20) {
         profile.ranges = *draws.pick(&[
             RangeSupport::IgnoredWith200,
             RangeSupport::Refused416,
             RangeSupport::WrongContentRange,
+            RangeSupport::NoContentRange,
+            RangeSupport::NoAcceptRangesHeader,
         ]);
     }
     if draws.chance(20) {
@@ -290,7 +295,7 @@ fn host_rules(draws: &mut Draws) -> HostRules {
 }
 
 fn faults(draws: &mut Draws, largest: u64) -> Vec<Fault> {
-    let kinds: [fn(&mut Draws, u64) -> FaultKind; 8] = [
+    let kinds: [fn(&mut Draws, u64) -> FaultKind; 9] = [
         |draws, largest| FaultKind::ResetAfter {
             bytes: draws.within(0, largest),
         },
@@ -301,7 +306,7 @@ fn faults(draws: &mut Draws, largest: u64) -> Vec<Fault> {
             offset: draws.within(0, largest),
         },
         |draws, _| FaultKind::Status {
-            code: *draws.pick(&[500, 502, 503, 429, 408, 500, 429, 401, 404, 416, 400]),
+            code: *draws.pick(&[500, 502, 503, 429, 408, 500, 429, 401, 403, 404, 416, 400]),
             retry_after_seconds: draws.chance(40).then_some(*draws.pick(&[0, 1, 2, 1, 100])),
         },
         |draws, largest| FaultKind::StallAfter {
@@ -313,6 +318,7 @@ fn faults(draws: &mut Draws, largest: u64) -> Vec<Fault> {
         },
         |_, _| FaultKind::WrongContentLength { delta_bytes: 1 },
         |_, _| FaultKind::WholeBodyForRange,
+        |_, _| FaultKind::WrongRange,
     ];
     let mut faults = Vec::new();
     for kind in kinds {
@@ -340,7 +346,11 @@ fn fault(draws: &mut Draws, largest: u64, kind: fn(&mut Draws, u64) -> FaultKind
     let times = match draws.within(0, 9) {
         0 => FaultTimes::Always,
         1 | 2 => FaultTimes::Every(draws.within_u32(2, 10)),
-        3..=6 => FaultTimes::First(draws.within_u32(1, 4)),
+        3..=5 => FaultTimes::First(draws.within_u32(1, 4)),
+        6 => FaultTimes::Burst {
+            from: draws.within_u32(1, 10),
+            count: draws.within_u32(2, 6),
+        },
         _ => FaultTimes::Nth(draws.within_u32(1, 20)),
     };
     Fault {

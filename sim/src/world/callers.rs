@@ -8,6 +8,7 @@ use parapull_engine::{
 use parapull_scenario::{Awaiting, PullSpec};
 
 use super::{Violation, World};
+use crate::coverage::Point;
 use crate::events::Coming;
 use crate::plan::Plan;
 
@@ -97,7 +98,7 @@ impl World<'_> {
         };
         let left = std::mem::take(&mut caller.waiting);
         if !left.is_empty() {
-            self.record.absences += 1;
+            self.sometimes(Point::CallersLeave);
         }
         for index in &left {
             self.leave(pull, *index);
@@ -115,6 +116,7 @@ impl World<'_> {
         let is_here = caller.requested && !caller.gone;
         let linked = caller.linked;
         for index in back.into_iter().filter(|index| is_here && *index >= linked) {
+            self.sometimes(Point::CallersReturn);
             self.call(pull, index);
         }
     }
@@ -135,6 +137,9 @@ impl World<'_> {
         if !self.callers[pull].waiting.insert(index) {
             return;
         }
+        if self.callers_each(pull) > 1 {
+            self.sometimes(Point::CallersDoubled);
+        }
         for _ in 0..self.callers_each(pull) {
             self.inbox.push_back(Input::LayerAwaited { image, index });
         }
@@ -153,7 +158,9 @@ impl World<'_> {
         if outright {
             self.inbox.push_back(Input::PullCancelled { image });
         } else {
-            for index in std::mem::take(&mut caller.waiting) {
+            let left = std::mem::take(&mut caller.waiting);
+            self.sometimes(Point::CancelledByLeaving);
+            for index in left {
                 self.leave(pull, index);
             }
         }

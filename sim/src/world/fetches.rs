@@ -8,6 +8,7 @@ use parapull_scenario::{Canary, ConnectionFaultKind, LocalFaultKind};
 
 use super::trees::per_second;
 use super::{Violation, World};
+use crate::coverage::Point;
 use crate::events::Coming;
 use crate::registry::{Answer, Body, Cut, Request, SICK};
 
@@ -67,9 +68,9 @@ impl Fetch {
         matches!(self.stage, Stage::Asked | Stage::Queued)
     }
 
-    /// Waits for credit, and since when.
+    /// Since when it waits for credit; one that was never told where to read on from waits for something else.
     pub(super) fn held_since(&self) -> Option<u64> {
-        (self.stage == Stage::Held).then_some(self.held_since)
+        (self.stage == Stage::Held && !self.unaimed).then_some(self.held_since)
     }
 
     const fn is_unconnected(&self) -> bool {
@@ -143,6 +144,8 @@ impl World<'_> {
             self.read_locally(op, blob);
         } else if source != SICK || self.registry.connect(op) {
             self.ask(op);
+        } else {
+            self.sometimes(Point::ConnectionQueued);
         }
         Ok(())
     }
@@ -176,6 +179,15 @@ impl World<'_> {
             fetch.stage = Stage::Asked;
             fetch.connection = connection;
         }
+        let met = match connection {
+            Some(ConnectionFaultKind::Refused) => Some(Point::Refused),
+            Some(ConnectionFaultKind::NameUnknown) => Some(Point::NameUnknown),
+            Some(ConnectionFaultKind::SlowClose { .. }) => Some(Point::SlowClose),
+            None => None,
+        };
+        if let Some(point) = met {
+            self.sometimes(point);
+        }
         let nanos = match connection {
             Some(ConnectionFaultKind::Refused) => self.registry.round_trip_nanos(),
             Some(ConnectionFaultKind::NameUnknown) => 0,
@@ -205,7 +217,6 @@ impl World<'_> {
             return Ok(());
         };
         if self.fetches.get(&op).is_some_and(Fetch::is_unconnected) {
-            self.record.connection_faults += 1;
             self.fail_fetch(op, FetchError::Connection, None);
             return Ok(());
         }
@@ -508,7 +519,6 @@ impl World<'_> {
         if let Some(ConnectionFaultKind::SlowClose { ms }) =
             fetch.and_then(|fetch| fetch.connection)
         {
-            self.record.connection_faults += 1;
             let at = self.now + u64::from(ms) * NANOS_PER_MILLI;
             self.events.push(at, Coming::Closed { op });
         } else {
