@@ -18,6 +18,7 @@ use crate::layer::{Layer, LayerState, TreeId};
 use crate::limits::Limits;
 use crate::op::{Op, OpKind};
 use crate::output::{Action, Destination, Event, Outcome, Output, Place, PullStats};
+use crate::shutdown::Shutdown;
 use crate::time::Instant;
 use crate::timers::{Deadline, Timers};
 use crate::trace::TraceHash;
@@ -46,7 +47,7 @@ pub struct Engine {
     pub(crate) pieces_shrank: bool,
     next_op: u64,
     drained: bool,
-    shutting_down: bool,
+    pub(crate) shutdown: Shutdown,
     trace: TraceHash,
 }
 
@@ -92,7 +93,7 @@ impl Engine {
             pieces_shrank: false,
             next_op: 0,
             drained: true,
-            shutting_down: false,
+            shutdown: Shutdown::No,
             trace: TraceHash::new(),
         }
     }
@@ -199,6 +200,8 @@ impl Engine {
                 Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
                 Deadline::Stall(op) => self.on_stall_check(op),
                 Deadline::Silence(op) => self.on_silence(op),
+                Deadline::Progress(image) => self.on_progress_check(image),
+                Deadline::Shutdown => self.on_shutdown_due(),
                 Deadline::Host(host) => self.on_host_ready(host),
                 Deadline::Grace(image) => self.end_image(image, Outcome::Cancelled),
                 Deadline::Staging(layer) => self.on_staging_expired(layer),
@@ -214,6 +217,7 @@ impl Engine {
         self.admit_fetches();
         self.admit_threads();
         self.watch_hosts();
+        self.watch_shutdown();
     }
 
     fn request(&mut self, pull: Pull) {
@@ -244,6 +248,8 @@ impl Engine {
             unpacks: Budget::new(raw.unpacks_per_image_max.into()),
             stats: PullStats::default(),
             callers: 0,
+            heard_at: self.now,
+            progress_at: None,
             grace: None,
             releasing: BTreeSet::new(),
             ending: None,
@@ -255,7 +261,7 @@ impl Engine {
                 self.chains.set_linked(layer.chain, true);
             }
         }
-        if self.shutting_down {
+        if self.is_shutting_down() {
             self.end_image(image, Outcome::Cancelled);
             return;
         }
@@ -268,6 +274,7 @@ impl Engine {
             }
         }
         self.start_grace(image);
+        self.watch_progress(image);
         self.finish_if_linked(image);
     }
 
@@ -452,19 +459,6 @@ impl Engine {
         }
         image.grace = Some(at);
         self.timers.start(at, Deadline::Grace(id));
-    }
-
-    fn shut_down(&mut self) {
-        self.shutting_down = true;
-        let images: Vec<_> = self.images.keys().copied().collect();
-        for image in images {
-            self.end_image(image, Outcome::Cancelled);
-        }
-        self.drop_kept();
-    }
-
-    pub(crate) const fn is_shutting_down(&self) -> bool {
-        self.shutting_down
     }
 
     /// Whether anyone waits for a layer in any place.

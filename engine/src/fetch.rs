@@ -47,6 +47,7 @@ impl Engine {
                     self.fetch(blob, chunk);
                 }
                 Step::Grant(op, chunk) => {
+                    self.note_wait_over(blob);
                     self.charge(blob, chunk);
                     self.grant(blob, op, chunk);
                     continue;
@@ -209,6 +210,7 @@ impl Engine {
 
     /// Asks for a charged chunk, or opens a whole read that begins with it.
     fn fetch(&mut self, id: BlobId, chunk: u32) {
+        self.note_wait_over(id);
         let stall_at = self.now.after_millis(self.config.timing.stall_ms);
         let Some(payer) = self.blobs.get(&id).and_then(|blob| self.payer(blob)) else {
             return;
@@ -322,9 +324,10 @@ impl Engine {
         let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) else {
             return;
         };
-        let new = discarded > fetch.discarded;
+        let (new, blob) = (discarded > fetch.discarded, fetch.blob);
         fetch.discarded = fetch.discarded.max(discarded);
         if new {
+            self.progressed(blob);
             self.note_bytes(op);
         }
     }
@@ -351,6 +354,7 @@ impl Engine {
             (fetch.blob, fetch.chunk, fetch.base, fetch.before);
         let kept = fetch.kept;
         if new > 0 {
+            self.progressed(blob_id);
             self.note_bytes(id);
         }
         let Some(blob) = self.blobs.get_mut(&blob_id) else {
