@@ -47,9 +47,9 @@ pub enum PullError {
         /// What the daemons said.
         logs: Box<Logs>,
     },
-    /// A pull by `ctr` failed.
+    /// A pull by `ctr` or by our own client failed.
     #[error("{source}\n{logs}")]
-    Ctr {
+    Client {
         /// Its complaint.
         source: ProcessError,
         /// What the daemons said.
