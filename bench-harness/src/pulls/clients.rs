@@ -38,8 +38,8 @@ impl Clients<'_> {
 
     fn by_cri(&self, reference: &str) -> Result<Duration, PullError> {
         let pull = || self.containerd.cri()?.pull_image(reference);
-        let pulled = pull().map_err(|source| PullError::Cri {
-            source,
+        let pulled = pull().map_err(|cause| PullError::Cri {
+            cause,
             logs: self.logs(),
         })?;
         Ok(pulled.elapsed)
@@ -54,7 +54,7 @@ impl Clients<'_> {
         let ctr = self.containerd.ctr().in_namespace(way.namespace());
         let started = Instant::now();
         let pulled = pull(&ctr, reference, self.containerd.snapshotter());
-        pulled.map_err(|source| self.failed(source))?;
+        pulled.map_err(|cause| self.failed(cause))?;
         Ok(started.elapsed())
     }
 
@@ -66,13 +66,13 @@ impl Clients<'_> {
             .arg(self.containerd.socket())
             // Whoever runs this may be logged in somewhere; the registry here is nobody's.
             .env("DOCKER_CONFIG", self.containerd.folder());
-        let pulled = run(&mut command).map_err(|source| self.failed(source))?;
+        let pulled = run(&mut command).map_err(|cause| self.failed(cause))?;
         Ok(pulled.elapsed)
     }
 
-    fn failed(&self, source: ProcessError) -> PullError {
+    fn failed(&self, cause: ProcessError) -> PullError {
         PullError::Client {
-            source,
+            cause,
             logs: self.logs(),
         }
     }

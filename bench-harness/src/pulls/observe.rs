@@ -67,8 +67,8 @@ impl PulledByContainerd {
             Way::Ctr | Way::CtrLocal | Way::Client => Ok(self.ctr().remove_image(reference)?),
             Way::Cri | Way::CriTransfer => {
                 let remove = || self.containerd.cri()?.remove_image(reference);
-                remove().map_err(|source| PullError::Cri {
-                    source,
+                remove().map_err(|cause| PullError::Cri {
+                    cause,
                     logs: self.logs(),
                 })
             }
