@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::blob::Blob;
 use crate::engine::Engine;
 use crate::error::LayerError;
-use crate::id::LayerId;
+use crate::layer::TreeId;
 use crate::output::Destination;
 
 impl Engine {
@@ -45,7 +45,7 @@ impl Engine {
                 && blob.charge.amount() == 0
                 && !blob.ending
         };
-        let layers: Vec<LayerId> = self
+        let layers: Vec<TreeId> = self
             .blobs
             .values()
             .filter(hopeless)

@@ -64,11 +64,11 @@ impl Engine {
         below
             .filter(|link| link.state != LinkState::Done)
             .all(|link| {
-                let Some(layer) = self.layers.get(&link.layer) else {
+                let Some(layer) = self.layers.get(&link.tree) else {
                     return true;
                 };
                 let stored = self.blobs.get(&layer.blob).is_some_and(|blob| {
-                    blob.layer == link.layer && (blob.charge.amount() > 0 || blob.size == 0)
+                    blob.layer == link.tree && (blob.charge.amount() > 0 || blob.size == 0)
                 });
                 stored || layer.state != LayerState::Waiting || layer.wanted.contains(&place)
             })

@@ -2,7 +2,7 @@
 
 use parapull_engine::{Destination, FetchError, LaneError, LayerError, LinkError, Outcome};
 use parapull_scenario::registry::{FaultKind, FaultTimes};
-use parapull_scenario::{LocalFaultKind, Scenario};
+use parapull_scenario::{LocalFaultKind, PullSpec, Scenario};
 
 use crate::bound;
 use crate::mishaps;
@@ -84,7 +84,10 @@ impl Allowed {
         let least = spools.map(|limits| limits.raw().spool_bytes_max).min();
         if largest > least {
             self.errors.push(LayerError::SpoolTooSmall);
-            let staged = scenario.pulls.iter().any(|pull| !pull.staged.is_empty());
+            let is_here = |pull: &PullSpec| {
+                pull.linked > 0 || !pull.staged.is_empty() || !pull.elsewhere.is_empty()
+            };
+            let staged = scenario.pulls.iter().any(is_here);
             self.doomed = plan.limit_changes.is_empty() && !staged;
         }
     }
@@ -154,7 +157,11 @@ impl Allowed {
             .filter(|fault| matches!(fault.kind, FaultKind::CorruptByte { .. }))
             .map(|fault| hits(fault.times))
             .fold(0, u32::saturating_add);
-        if corrupt >= 2 {
+        let local = scenario
+            .local_faults
+            .iter()
+            .any(|fault| fault.kind == LocalFaultKind::LocalCorrupt);
+        if corrupt >= 2 || local && corrupt >= 1 {
             self.errors.push(LayerError::Lane(LaneError::Corrupt));
         }
         for fault in &scenario.local_faults {
@@ -168,7 +175,10 @@ impl Allowed {
                 LocalFaultKind::LinkDisk => {
                     self.errors.push(LayerError::Link(LinkError::Disk));
                 }
-                LocalFaultKind::LinkNeedsParents | LocalFaultKind::LinkSourceGone => {}
+                LocalFaultKind::LinkNeedsParents
+                | LocalFaultKind::LinkSourceGone
+                | LocalFaultKind::LocalGone
+                | LocalFaultKind::LocalCorrupt => {}
             }
         }
     }
@@ -262,7 +272,9 @@ fn check_layers(
 /// Every byte that was kept was counted, for some pull.
 fn check_counted(record: &Record) -> Result<(), Violation> {
     let stats = record.pulls.iter().filter_map(|pull| pull.finished);
-    let counted: u64 = stats.map(|(_, _, stats)| stats.bytes_fetched).sum();
+    let counted: u64 = stats
+        .map(|(_, _, stats)| stats.bytes_fetched + stats.bytes_local)
+        .sum();
     let kept = record.kept_bytes;
     if counted != kept {
         return Err(Violation::Correctness(format!(

@@ -14,7 +14,7 @@ use crate::events::Coming;
 pub(super) struct Lane {
     pub(super) layer: LayerId,
     blob: BlobId,
-    over: bool,
+    over: Option<Place>,
     threads: u32,
     threads_told: u32,
     released: u64,
@@ -40,6 +40,10 @@ enum Stage {
 impl Lane {
     pub(super) fn waits_for_bytes(&self) -> bool {
         self.stage == Stage::Input
+    }
+
+    pub(super) const fn threads_told(&self) -> u32 {
+        self.threads_told
     }
 
     pub(super) fn waits_for_disk(&self) -> bool {
@@ -85,7 +89,7 @@ impl World<'_> {
         let lane = Lane {
             layer,
             blob,
-            over: over.is_some(),
+            over,
             threads: 1,
             threads_told: 1,
             released: 0,
@@ -107,7 +111,10 @@ impl World<'_> {
         blob: BlobId,
         over: Option<Place>,
     ) -> Result<(), Violation> {
-        let staged = self.trees.get(&layer).is_some_and(|trees| trees.original);
+        let staged = self
+            .trees
+            .get(&layer)
+            .is_some_and(|trees| trees.is_staged(over));
         let lost = self.held.get(&blob).is_some_and(|held| held.released > 0);
         let shared = self.lanes.values().any(|lane| lane.blob == blob);
         let orphan = over.is_some_and(|place| self.linked(place.image) != place.index);
@@ -309,7 +316,7 @@ impl World<'_> {
         };
         let planned = *self.plan.blob(lane.blob);
         let trees = self.trees.entry(lane.layer).or_default();
-        (trees.original, trees.known, trees.over) = (true, true, lane.over);
+        trees.stage(lane.over);
         let held = self.held.entry(lane.blob).or_default();
         if held.destination == Some(Destination::Window) {
             held.drop_from(0);
