@@ -4,7 +4,6 @@
 //! [`crate::links`], [`crate::ending`].
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::vec::Vec;
 
 use crate::blob::{Blob, Plan};
 use crate::budget::Budget;
@@ -197,7 +196,7 @@ impl Engine {
     fn fire_timers(&mut self) {
         while let Some(deadline) = self.timers.take_due(self.now) {
             match deadline {
-                Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
+                Deadline::Retry { blob, chunk, told } => self.on_backoff_over(blob, chunk, told),
                 Deadline::Stall(op) => self.on_stall_check(op),
                 Deadline::Silence(op) => self.on_silence(op),
                 Deadline::Progress(image) => self.on_progress_check(image),

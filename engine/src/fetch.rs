@@ -344,6 +344,9 @@ impl Engine {
         );
         let (new, payer) = (bytes.saturating_sub(fetch.kept), fetch.image.0);
         fetch.kept += new;
+        // Stall time runs only while there is unused credit.
+        let starved = fetch.kept == fetch.granted && !mutant!(StallWithoutCredit);
+        let stall = if starved { fetch.stall.take() } else { None };
         if let Some(image) = self.images.get_mut(&payer) {
             match fetch.host {
                 Some(_) => image.stats.bytes_fetched += new,
@@ -353,6 +356,9 @@ impl Engine {
         let (blob_id, mut chunk, mut base, mut before) =
             (fetch.blob, fetch.chunk, fetch.base, fetch.before);
         let kept = fetch.kept;
+        if let Some((at, _)) = stall {
+            self.timers.stop(at, Deadline::Stall(id));
+        }
         if new > 0 {
             self.progressed(blob_id);
             self.note_bytes(id);

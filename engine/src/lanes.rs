@@ -149,6 +149,7 @@ impl Engine {
             return;
         };
         layer.state = LayerState::Unpacking(op);
+        layer.made_by = Some(op);
         let blob_id = layer.blob;
         if let Some(blob) = self.blobs.get_mut(&blob_id) {
             if !blob.laned && blob.destination == crate::output::Destination::Window {

@@ -42,6 +42,8 @@ pub(crate) struct Layer {
     /// What of the blob lies in a local store.
     pub(crate) local: Vec<ByteRange>,
     pub(crate) state: LayerState,
+    /// The last lane that took it: what an older clone says of its tree says nothing of this one's.
+    pub(crate) made_by: Option<OpId>,
     /// Links that want it and are not done.
     pub(crate) wanted: BTreeSet<Place>,
     /// Until when it is kept staged without anyone wanting it.
@@ -79,6 +81,7 @@ impl Layer {
             hosts: Vec::new(),
             local: Vec::new(),
             state,
+            made_by: None,
             wanted: BTreeSet::new(),
             expires: None,
             produced: 0,
@@ -94,6 +97,7 @@ impl Layer {
             hosts: self.hosts.clone(),
             local: self.local.clone(),
             state: LayerState::Waiting,
+            made_by: None,
             wanted: BTreeSet::from([place]),
             expires: None,
             produced: 0,

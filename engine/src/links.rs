@@ -190,7 +190,8 @@ impl Engine {
         if let (true, Some(entry)) = (of_made, self.layers.get_mut(&layer)) {
             entry.state = LayerState::Staged;
         }
-        if error == LinkError::SourceGone {
+        let made_by = self.layers.get(&layer).and_then(|entry| entry.made_by);
+        if error == LinkError::SourceGone && made_by.is_none_or(|lane| lane < id) {
             self.on_source_gone(place, layer, tree);
         }
         if !self.images.get(&place.image).is_some_and(Image::is_live) {

@@ -177,10 +177,13 @@ impl Engine {
         );
     }
 
-    pub(crate) fn on_backoff_over(&mut self, id: BlobId, chunk: u32) {
+    pub(crate) fn on_backoff_over(&mut self, id: BlobId, chunk: u32, told: bool) {
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
+        if !told {
+            blob.backed_off_at = Some(self.now);
+        }
         blob.chunk_mut(chunk).state = ChunkState::Due;
         if mutant!(ReceivedForgotten) {
             blob.chunk_mut(chunk).received = 0;
