@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parapull_engine::{
-    BlobId, Destination, Engine, Event, ImageId, Input, LayerError, LayerId, OpId, Output, Place,
-    Wake,
+    BlobId, Destination, Engine, Event, Have, ImageId, Input, LayerError, LayerId, OpId, Output,
+    Place, PullLayer, Wake,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,11 +15,13 @@ use super::Settings;
 use super::blobs::BlobStore;
 use super::clock::MonotonicClock;
 use super::facts::{Fact, Facts};
+use super::kept::Kept;
 use super::lane::Steering;
 use super::names::Names;
 use super::pulls::Pulls;
 use super::recorder::Recorder;
 use super::request::{Command, PullReport, PullRequest, Status};
+use crate::image::Layer;
 use crate::store::Placement;
 use crate::unpack::{Bounds, Staged};
 
@@ -41,6 +43,8 @@ pub(super) struct Run<P: Placement> {
     /// Where layers are being unpacked or lie staged.
     pub(super) directories: BTreeMap<(LayerId, Option<Place>), PathBuf>,
     pub(super) staged: BTreeMap<(LayerId, Option<Place>), Staged>,
+    /// What an earlier run of the process left for this one.
+    pub(super) kept: Kept,
     /// What a link or clone that is under way is about.
     pub(super) links: BTreeMap<OpId, (LayerId, Option<Place>)>,
     pub(super) facts: Facts,
@@ -77,8 +81,13 @@ impl<P: Placement> Run<P> {
         if let Some(recorder) = &mut recorder {
             recorder.head(settings.config, engine.next_op());
         }
+        let found = settings.placement.kept().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what an earlier run unpacked is unpacked again");
+            Vec::new()
+        });
         Self {
             clock,
+            kept: Kept::new(found, settings.config.timing.staging_ttl_ms),
             wake: None,
             names: Names::default(),
             pulls: Pulls::new(),
@@ -115,10 +124,8 @@ impl<P: Placement> Run<P> {
                     None => self.stop(),
                 },
                 () = sleep_until(deadline) => self.feed(Input::TimerReached),
+                () = sleep_until(self.kept.expires()) => self.drop_kept(),
             }
-        }
-        if let Some(recorder) = &mut self.recorder {
-            recorder.flush();
         }
     }
 
@@ -154,6 +161,25 @@ impl<P: Placement> Run<P> {
         }
     }
 
+    fn drop_kept(&mut self) {
+        for directory in self.kept.drain() {
+            self.discard_directory(directory);
+        }
+    }
+
+    /// Takes what an earlier run left of a layer, which no pull of this run has asked for before.
+    fn adopt(&mut self, id: LayerId, layer: &Layer, bottom: bool) -> Have {
+        let Some(staged) = self.kept.take(&layer.diff_id, bottom) else {
+            return Have::Nothing;
+        };
+        tracing::info!(diff_id = %layer.diff_id, "a layer was unpacked before the restart");
+        if let Some(directory) = staged.root.parent() {
+            self.directories.insert((id, None), directory.to_path_buf());
+        }
+        self.staged.insert((id, None), staged);
+        Have::Staged
+    }
+
     fn leave(&mut self, at: Place) {
         for _ in 0..self.pulls.leave(at) {
             let Place { image, index } = at;
@@ -181,15 +207,15 @@ impl<P: Placement> Run<P> {
             .collect();
         self.record_names(request, &ids);
         let sources = u16::try_from(request.hosts.len()).unwrap_or(u16::MAX);
-        let layers = request.image.layers[request.first..]
-            .iter()
+        let wanted = request.image.layers.iter().enumerate().skip(request.first);
+        let layers = wanted
             .zip(&ids)
-            .map(|(layer, (blob, id))| parapull_engine::PullLayer {
+            .map(|((index, layer), (blob, id))| PullLayer {
                 blob: *blob,
                 size: layer.descriptor.size,
                 layer: *id,
                 sources,
-                have: parapull_engine::Have::Nothing,
+                have: self.adopt(*id, layer, index == 0),
             })
             .collect();
         self.pulls.begin(image, request, &ids, finished);
@@ -320,9 +346,6 @@ impl<P: Placement> Run<P> {
             self.names
                 .forget(image, |layer| staged.contains_key(&(layer, None)));
             self.pulls.forget_unused();
-        }
-        if let (true, Some(recorder)) = (self.pulls.is_empty(), &mut self.recorder) {
-            recorder.flush();
         }
     }
 }
