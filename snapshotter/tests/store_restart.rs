@@ -126,6 +126,19 @@ impl Daemon {
         assert_eq!(status.success(), signal == Signal::TERM, "{status}");
     }
 
+    /// The images that `status` shows.
+    fn images(&self) -> Vec<String> {
+        let output = Command::new(env!("CARGO_BIN_EXE_parapull-snapshotter"))
+            .args(["status", "--json", "--address"])
+            .arg(format!("unix://{}", self.socket.display()))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let pulls = status["pulls"].as_array().unwrap();
+        pulls.iter().map(|pull| pull["image"].to_string()).collect()
+    }
+
     /// What lies in staging, and of it what is noted as finished.
     fn staged(&self) -> (usize, usize) {
         let below = |path: &Path| -> Vec<PathBuf> {
@@ -274,6 +287,7 @@ async fn pull_halfway(daemon: &Daemon, caller: &mut Caller) {
     }
     let above = caller.image.layers.len() - SILENT - 1;
     wait_until("layers staged", || daemon.staged().1 == above);
+    assert_eq!(daemon.images().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -134,6 +134,7 @@ impl<P: Placement> Run<P> {
         let input = self.blobs.input(blob, spec.size, self.destination);
         let control = LaneControl {
             layer,
+            over,
             blob,
             steering: Arc::clone(&steering),
         };
@@ -141,7 +142,7 @@ impl<P: Placement> Run<P> {
         self.pulls.unpack_began(layer);
         let staging_name = format!("{}-{}", spec.digest.short(), op);
         let directory = self.placement.staging(&staging_name);
-        self.directories.insert((layer, None), directory.clone());
+        self.directories.insert((layer, over), directory.clone());
         let over = over.and_then(|place| self.pulls.place(place));
         let order = LaneOrder {
             op,
@@ -211,6 +212,9 @@ impl<P: Placement> Run<P> {
     }
 
     fn start_link(&mut self, op: OpId, place: Place, layer: LayerId, tree: Tree) {
+        if tree == Tree::Linked {
+            return self.start_link_existing(op, place);
+        }
         let tree = (layer, owner(tree));
         self.links.insert(op, tree);
         let found = self.staged.get(&tree).cloned().zip(self.pulls.place(place));
@@ -223,6 +227,26 @@ impl<P: Placement> Run<P> {
         let (placement, facts) = (Arc::clone(&self.placement), self.facts.clone());
         tokio::task::spawn_blocking(move || {
             let fact = match guarded(|| placement.link(&place, &staged)) {
+                Ok(root) => Fact {
+                    input: Input::Linked { op },
+                    cause: None,
+                    staged: root.map(|root| Staged { root, ..staged }),
+                },
+                Err(error) => link_failed(op, &error),
+            };
+            facts.tell_blocking(fact);
+        });
+    }
+
+    /// What is to be linked lies in its place already, unless somebody took it away.
+    fn start_link_existing(&self, op: OpId, place: Place) {
+        let Some(place) = self.pulls.place(place) else {
+            let error = LinkError::SourceGone;
+            return self.answer(Input::LinkFailed { op, error });
+        };
+        let (placement, facts) = (Arc::clone(&self.placement), self.facts.clone());
+        tokio::task::spawn_blocking(move || {
+            let fact = match guarded(|| placement.link_existing(&place)) {
                 Ok(()) => Input::Linked { op }.into(),
                 Err(error) => link_failed(op, &error),
             };
@@ -233,7 +257,9 @@ impl<P: Placement> Run<P> {
     fn start_clone(&mut self, op: OpId, place: Place, layer: LayerId) {
         let tree = (layer, Some(place));
         self.links.insert(op, tree);
-        let Some(original) = self.staged.get(&(layer, None)).cloned() else {
+        let placed = || self.placed.find(self.names.layer_name(layer)?);
+        let original = self.staged.get(&(layer, None)).or_else(placed).cloned();
+        let Some(original) = original else {
             return self.answer(Input::LinkFailed {
                 op,
                 error: LinkError::SourceGone,
@@ -249,10 +275,15 @@ impl<P: Placement> Run<P> {
         let (placement, facts) = (Arc::clone(&self.placement), self.facts.clone());
         tokio::task::spawn_blocking(move || {
             let copy = || {
-                placement
+                let copied = placement
                     .stage(&directory)
-                    .and_then(|()| original.copy_to(&directory))
-                    .map_err(|error| PlacementError::Disk(error.to_string()))
+                    .and_then(|()| original.copy_to(&directory));
+                copied.map_err(|error| {
+                    let gone = !original.root.is_dir();
+                    let kind =
+                        [PlacementError::Disk, PlacementError::SourceGone][usize::from(gone)];
+                    kind(error.to_string())
+                })
             };
             let fact = match guarded(copy) {
                 Ok(staged) => Fact {
@@ -315,8 +346,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, PlacementError>) -> Result<T, Pla
 
 const fn owner(tree: Tree) -> Option<Place> {
     match tree {
-        Tree::Original => None,
-        Tree::Clone(place) => Some(place),
+        Tree::Original | Tree::Linked => None,
+        Tree::Own(place) => Some(place),
     }
 }
 

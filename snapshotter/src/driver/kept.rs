@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::names::LayerName;
 use crate::digest::Digest;
 use crate::store::KeptLayer;
 use crate::unpack::Staged;
@@ -49,8 +50,8 @@ impl Kept {
     }
 
     /// The tree of a layer, which is the asker's from here on.
-    pub(super) fn take(&mut self, diff_id: &Digest, bottom: bool) -> Option<Staged> {
-        self.trees.remove(&(*diff_id, bottom))
+    pub(super) fn take(&mut self, name: LayerName) -> Option<Staged> {
+        self.trees.remove(&(name.diff_id, name.is_bottom))
     }
 
     /// The directories of all that is left, which is forgotten.

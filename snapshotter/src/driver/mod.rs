@@ -15,6 +15,7 @@ mod fetch;
 mod kept;
 mod lane;
 mod names;
+mod placed;
 mod pulls;
 mod recorder;
 mod request;

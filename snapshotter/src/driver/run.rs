@@ -17,11 +17,12 @@ use super::clock::MonotonicClock;
 use super::facts::{Fact, Facts};
 use super::kept::Kept;
 use super::lane::Steering;
-use super::names::Names;
+use super::names::{LayerName, Names};
+use super::placed::Placed;
 use super::pulls::Pulls;
 use super::recorder::Recorder;
 use super::request::{Command, PullReport, PullRequest, Status};
-use crate::image::Layer;
+use crate::digest::Digest;
 use crate::store::Placement;
 use crate::unpack::{Bounds, Staged};
 
@@ -43,6 +44,7 @@ pub(super) struct Run<P: Placement> {
     /// Where layers are being unpacked or lie staged.
     pub(super) directories: BTreeMap<(LayerId, Option<Place>), PathBuf>,
     pub(super) staged: BTreeMap<(LayerId, Option<Place>), Staged>,
+    pub(super) placed: Placed,
     /// What an earlier run of the process left for this one.
     pub(super) kept: Kept,
     /// What a link or clone that is under way is about.
@@ -64,6 +66,8 @@ pub(super) struct FetchControl {
 
 pub(super) struct LaneControl {
     pub(super) layer: LayerId,
+    /// The place whose own tree it makes.
+    pub(super) over: Option<Place>,
     pub(super) blob: BlobId,
     pub(super) steering: Arc<Steering>,
 }
@@ -101,6 +105,7 @@ impl<P: Placement> Run<P> {
             lanes: BTreeMap::new(),
             directories: BTreeMap::new(),
             staged: BTreeMap::new(),
+            placed: Placed::default(),
             links: BTreeMap::new(),
             facts,
             reports,
@@ -167,19 +172,6 @@ impl<P: Placement> Run<P> {
         }
     }
 
-    /// Takes what an earlier run left of a layer, which no pull of this run has asked for before.
-    fn adopt(&mut self, id: LayerId, layer: &Layer, bottom: bool) -> Have {
-        let Some(staged) = self.kept.take(&layer.diff_id, bottom) else {
-            return Have::Nothing;
-        };
-        tracing::info!(diff_id = %layer.diff_id, "a layer was unpacked before the restart");
-        if let Some(directory) = staged.root.parent() {
-            self.directories.insert((id, None), directory.to_path_buf());
-        }
-        self.staged.insert((id, None), staged);
-        Have::Staged
-    }
-
     fn leave(&mut self, at: Place) {
         for _ in 0..self.pulls.leave(at) {
             let Place { image, index } = at;
@@ -206,16 +198,26 @@ impl<P: Placement> Run<P> {
             .map(|(index, layer)| self.names.layer(image, layer, index == 0, request))
             .collect();
         self.record_names(request, &ids);
+        let mut chains = Vec::with_capacity(request.image.layers.len());
+        for layer in &request.image.layers {
+            let chain = chains
+                .last()
+                .map_or(layer.diff_id, |below: &Digest| below.chain(&layer.diff_id));
+            chains.push(chain);
+        }
         let sources = u16::try_from(request.hosts.len()).unwrap_or(u16::MAX);
-        let wanted = request.image.layers.iter().enumerate().skip(request.first);
-        let layers = wanted
+        let layers = request.image.layers[request.first..]
+            .iter()
             .zip(&ids)
-            .map(|((index, layer), (blob, id))| PullLayer {
+            .zip(&chains[request.first..])
+            .enumerate()
+            .map(|(index, ((layer, (blob, id)), chain))| PullLayer {
                 blob: *blob,
                 size: layer.descriptor.size,
                 layer: *id,
+                chain: self.names.chain(image, *chain),
                 sources,
-                have: self.adopt(*id, layer, index == 0),
+                have: self.have(image, *id, index < request.in_place),
             })
             .collect();
         self.pulls.begin(image, request, &ids, finished);
@@ -225,6 +227,39 @@ impl<P: Placement> Run<P> {
             layers,
             weight: 1,
         }));
+    }
+
+    /// What of a layer is here already.
+    fn have(&mut self, image: ImageId, layer: LayerId, in_place: bool) -> Have {
+        let Some(name) = self.names.layer_name(layer) else {
+            return Have::Nothing;
+        };
+        if in_place {
+            Have::InPlace
+        } else if self.adopt(image, layer, name) {
+            Have::Staged
+        } else if self.placed.find(name).is_some() {
+            Have::Elsewhere
+        } else {
+            Have::Nothing
+        }
+    }
+
+    /// Takes what an earlier run left of a layer, if there is something and the engine does not know the layer yet.
+    fn adopt(&mut self, image: ImageId, layer: LayerId, name: LayerName) -> bool {
+        let tree = (layer, None);
+        if self.staged.contains_key(&tree) || self.names.is_used_beside(image, layer) {
+            return false;
+        }
+        let Some(staged) = self.kept.take(name) else {
+            return false;
+        };
+        tracing::info!(diff_id = %name.diff_id, "a layer was unpacked before the restart");
+        if let Some(directory) = staged.root.parent() {
+            self.directories.insert(tree, directory.to_path_buf());
+        }
+        self.staged.insert(tree, staged);
+        true
     }
 
     fn record_names(&mut self, request: &PullRequest, ids: &[(BlobId, LayerId)]) {
@@ -264,7 +299,7 @@ impl<P: Placement> Run<P> {
                 if let (Some(lane), Some(staged)) = (self.lanes.get(op), &fact.staged) {
                     self.pulls
                         .unpack_ended(lane.layer, *produced, *entries, staged.data_bytes);
-                    self.staged.insert((lane.layer, None), staged.clone());
+                    self.staged.insert((lane.layer, lane.over), staged.clone());
                     self.blobs.forget_read(lane.blob);
                 }
                 *op
@@ -274,6 +309,11 @@ impl<P: Placement> Run<P> {
                 if let Some(tree) = self.links.remove(op) {
                     self.staged.remove(&tree);
                     self.discard(tree);
+                    // A tree of a place's own may have been made over its parents.
+                    let name = self.names.layer_name(tree.0).filter(|_| tree.1.is_none());
+                    if let (Some(name), Some(placed)) = (name, &fact.staged) {
+                        self.placed.note(name, placed.clone());
+                    }
                 }
                 return;
             }
@@ -298,7 +338,7 @@ impl<P: Placement> Run<P> {
         if let Some(lane) = self.lanes.remove(&op) {
             self.note_cause(lane.layer, fact);
             if fact.staged.is_none() {
-                self.discard((lane.layer, None));
+                self.discard((lane.layer, lane.over));
             }
         }
     }
