@@ -17,6 +17,9 @@ use crate::layer::{Layer, LayerState, TreeId};
 use crate::limits::Limits;
 use crate::op::{Op, OpKind};
 use crate::output::{Action, Destination, Event, Outcome, Output, Place, PullStats};
+use crate::queue::FetchQueue;
+use crate::share::Share;
+use crate::table::Table;
 use crate::time::Instant;
 use crate::timers::{Deadline, Timers};
 use crate::trace::TraceHash;
@@ -27,8 +30,18 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) now: Instant,
     pub(crate) images: BTreeMap<ImageId, Image>,
-    pub(crate) blobs: BTreeMap<BlobId, Blob>,
-    pub(crate) layers: BTreeMap<TreeId, Layer>,
+    pub(crate) blobs: Table<BlobId, Blob>,
+    pub(crate) layers: Table<TreeId, Layer>,
+    pub(crate) queue: FetchQueue,
+    /// Bytes asked for, and time of lanes in nanoseconds, between images.
+    pub(crate) bytes: Share,
+    pub(crate) lane_time: Share,
+    /// The image that pays for what is fetched next.
+    pub(crate) turn: Option<ImageId>,
+    /// Since the last look something happened by which a lane, link or thread may start or change.
+    pub(crate) work_may_start: bool,
+    /// This input may have freed permits, or changed what hosts allow.
+    pub(crate) stirred: bool,
     /// Layers whose blob is being read for another layer.
     pub(crate) unfed: BTreeSet<TreeId>,
     pub(crate) chains: Chains,
@@ -75,8 +88,14 @@ impl Engine {
             config,
             now,
             images: BTreeMap::new(),
-            blobs: BTreeMap::new(),
-            layers: BTreeMap::new(),
+            blobs: Table::new(),
+            layers: Table::new(),
+            queue: FetchQueue::default(),
+            bytes: Share::new(config.limits.piece_bytes_max()),
+            lane_time: Share::new(LANE_TIME_QUANTUM_NANOS),
+            turn: None,
+            work_may_start: false,
+            stirred: false,
             unfed: BTreeSet::new(),
             chains: Chains::default(),
             ops: BTreeMap::new(),
@@ -111,6 +130,11 @@ impl Engine {
         self.drained = false;
         self.now = now;
         self.trace.input(now, &input);
+        self.stirred = !matches!(
+            input,
+            Input::RangeProgressed { .. } | Input::LaneAdvanced { .. }
+        );
+        self.work_may_start |= self.stirred && !matches!(input, Input::RangeFetched { .. });
         self.fire_timers();
         self.dispatch(input);
         self.admit();
@@ -191,6 +215,7 @@ impl Engine {
 
     fn fire_timers(&mut self) {
         while let Some(deadline) = self.timers.take_due(self.now) {
+            (self.stirred, self.work_may_start) = (true, true);
             match deadline {
                 Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
                 Deadline::Stall(op) => self.on_stall_check(op),
@@ -207,6 +232,7 @@ impl Engine {
         self.admit_lanes();
         self.admit_fetches();
         self.admit_threads();
+        self.work_may_start = false;
     }
 
     fn request(&mut self, pull: Pull) {
@@ -232,7 +258,6 @@ impl Engine {
             .collect();
         let entry = Image {
             links,
-            weight: pull.weight.max(1).into(),
             fetches: Budget::new(raw.fetches_per_image_max.into()),
             unpacks: Budget::new(raw.unpacks_per_image_max.into()),
             stats: PullStats::default(),
@@ -242,6 +267,8 @@ impl Engine {
             ending: None,
         };
         self.images.insert(image, entry);
+        self.bytes.enter(image, pull.weight);
+        self.lane_time.enter(image, pull.weight);
         for (layer, index) in pull.layers.iter().zip(0..) {
             self.chains.enter(layer.chain, Place { image, index });
             if matches!(layer.have, Have::Linked | Have::InPlace) {
@@ -280,8 +307,7 @@ impl Engine {
         let id = TreeId::shared(wanted.layer);
         let layer = self
             .layers
-            .entry(id)
-            .or_insert_with(|| Layer::new(wanted, state));
+            .get_or_insert_with(id, || Layer::new(wanted, state));
         layer.wanted.insert(place);
         if layer.state == LayerState::Absent {
             layer.state = state;
@@ -299,8 +325,7 @@ impl Engine {
     fn adopt_staged(&mut self, staged: &PullLayer) {
         let id = TreeId::shared(staged.layer);
         self.layers
-            .entry(id)
-            .or_insert_with(|| Layer::new(staged, LayerState::Staged));
+            .get_or_insert_with(id, || Layer::new(staged, LayerState::Staged));
         self.release_layer(id);
     }
 
@@ -331,6 +356,7 @@ impl Engine {
             self.plan(false),
         );
         self.blobs.insert(layer.blob, blob);
+        self.work_may_start = true;
         self.unfed.remove(&layer_id);
         let (id, size) = (layer.blob, layer.size);
         if size == 0 {
@@ -363,6 +389,7 @@ impl Engine {
         };
         if blob.completed.is_none() {
             blob.completed = Some(order);
+            self.work_may_start = true;
             self.completions += 1;
         }
     }
@@ -377,6 +404,7 @@ impl Engine {
             return;
         };
         link.callers += 1;
+        self.layers.touch(link.tree);
         image.callers += 1;
         if mutant!(GraceRunsOn) {
             return;
@@ -398,6 +426,7 @@ impl Engine {
             return;
         }
         link.callers -= 1;
+        self.layers.touch(link.tree);
         image.callers -= 1;
         self.start_grace(place.image);
     }
@@ -407,9 +436,10 @@ impl Engine {
         let Some(image) = self.images.get_mut(&place.image) else {
             return;
         };
-        let answered = image
-            .link_mut(place.index)
-            .map_or(0, |link| core::mem::take(&mut link.callers));
+        let answered = image.link_mut(place.index).map_or(0, |link| {
+            self.layers.touch(link.tree);
+            core::mem::take(&mut link.callers)
+        });
         image.callers -= answered;
         self.start_grace(place.image);
     }
@@ -502,3 +532,6 @@ impl Engine {
         self.outputs.push_back(Output::Event(event));
     }
 }
+
+/// A tenth of a second: lanes run for seconds, so this only decides between images that were served alike.
+const LANE_TIME_QUANTUM_NANOS: u64 = 100_000_000;

@@ -3,10 +3,7 @@
 //! Every byte is charged to the window (or spool) before it is asked for (see [`crate::room`]), and keeps its charge until
 //! its lane releases it. What becomes of a fetch that ends badly stands in [`crate::refetch`].
 
-use core::cmp::Reverse;
-
 use crate::blob::{Blob, ChunkState, Mode, Settling};
-use crate::config::FetchOrder;
 use crate::engine::Engine;
 use crate::id::{BlobId, ByteRange, ImageId, OpId, SpanId};
 use crate::op::{Fetch, OpKind};
@@ -17,7 +14,7 @@ use crate::timers::Deadline;
 
 /// The next thing to do for a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     /// Ask again for a chunk whose backoff is over.
     Repeat(u32),
     /// Ask for the next chunk, or open the whole read with its first slice.
@@ -25,9 +22,6 @@ enum Step {
     /// Give the open whole read its next slice.
     Grant(OpId, u32),
 }
-
-/// What decides between blobs; the smallest is served first.
-type Rank = (u8, u64, bool, Reverse<u64>, u32, BlobId);
 
 impl Engine {
     pub(crate) fn admit_fetches(&mut self) {
@@ -75,21 +69,8 @@ impl Engine {
         }
     }
 
-    /// The most urgent step that nothing holds back.
-    fn next_step(&self) -> Option<(BlobId, Step)> {
-        self.blobs
-            .iter()
-            .filter_map(|(id, blob)| {
-                self.step(blob)
-                    .ok()
-                    .map(|step| (self.rank(*id, blob), *id, step))
-            })
-            .min_by_key(|(rank, ..)| *rank)
-            .map(|(_, id, step)| (id, step))
-    }
-
     /// What may be done for a blob now, or what holds it.
-    fn step(&self, blob: &Blob) -> Result<Step, HoldReason> {
+    pub(crate) fn step(&self, blob: &Blob) -> Result<Step, HoldReason> {
         if blob.ending || blob.consumed || blob.dropping.is_some() {
             return Err(HoldReason::Nothing);
         }
@@ -140,67 +121,14 @@ impl Engine {
             .ok_or(HoldReason::FetchesPerImage)
     }
 
-    /// The image that pays for a fetch: of those that want it and have a permit, the one served least.
+    /// The image that pays for a fetch: the one whose turn it is, if it has a permit.
     fn payer(&self, blob: &Blob) -> Option<ImageId> {
         self.layers[&blob.layer]
             .wanted
             .iter()
             .map(|place| place.image)
-            .filter(|image| self.images[image].fetches.free() > 0)
-            .min_by_key(|image| (self.images[image].served(), *image))
-    }
-
-    fn rank(&self, id: BlobId, blob: &Blob) -> Rank {
-        let layer = &self.layers[&blob.layer];
-        let index = layer.wanted.first().map_or(0, |place| place.index);
-        let served = layer
-            .wanted
-            .iter()
-            .map(|place| self.images[&place.image].served())
-            .min()
-            .unwrap_or(0);
-        match self.config.scheduling.fetch_order {
-            FetchOrder::LongestPath => {
-                let awaited = self.is_awaited(layer);
-                (
-                    self.tier(blob),
-                    served,
-                    !awaited,
-                    Reverse(blob.remaining()),
-                    index,
-                    id,
-                )
-            }
-            FetchOrder::RoundRobin => (
-                blob.due.is_empty().into(),
-                u64::from(blob.next),
-                false,
-                Reverse(0),
-                index,
-                id,
-            ),
-            FetchOrder::BottomUp => (
-                blob.due.is_empty().into(),
-                u64::from(index),
-                false,
-                Reverse(0),
-                index,
-                id,
-            ),
-        }
-    }
-
-    /// Keep every running lane fed (0), then let them run ahead (1), then look ahead for layers without a lane (2).
-    fn tier(&self, blob: &Blob) -> u8 {
-        if !blob.laned {
-            2
-        } else if !blob.due.is_empty()
-            || blob.charge.amount() < LANE_FLOOR_PIECES * self.config.limits.piece_bytes_max()
-        {
-            0
-        } else {
-            1
-        }
+            .filter(|image| self.turn.is_none_or(|turn| turn == *image))
+            .find(|image| self.images[image].fetches.free() > 0)
     }
 
     /// Asks for a charged chunk, or opens a whole read that begins with it.
@@ -222,6 +150,7 @@ impl Engine {
         image.stats.requests += 1;
         let blob = &self.blobs[&id];
         let missing = blob.missing(chunk);
+        self.bytes.charge(payer, missing.len());
         let kind = OpKind::Fetch(Fetch {
             blob: id,
             source: blob.source,
@@ -277,6 +206,9 @@ impl Engine {
             return;
         };
         let bytes = blob.missing(chunk).len();
+        if let Some(turn) = self.turn {
+            self.bytes.charge(turn, bytes);
+        }
         let entry = blob.chunk_mut(chunk);
         entry.state = ChunkState::InFlight(op);
         entry.attempts += 1;
@@ -421,6 +353,3 @@ impl Engine {
         }
     }
 }
-
-/// A running lane is kept at least this many pieces ahead before anyone else is served: one being inflated, one arriving.
-const LANE_FLOOR_PIECES: u64 = 2;

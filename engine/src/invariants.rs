@@ -28,6 +28,10 @@ impl Engine {
         self.check_terminal();
         self.check_owed();
         self.check_wake();
+        self.check_queue();
+        self.bytes.check("bytes");
+        self.bytes.check_debts("bytes");
+        self.lane_time.check("lane time");
     }
 
     fn check_permits(&self) {

@@ -16,6 +16,9 @@ use crate::output::{Action, Event, Outcome, Place, Tree};
 
 impl Engine {
     pub(crate) fn admit_links(&mut self) {
+        if !self.work_may_start {
+            return;
+        }
         let images: Vec<ImageId> = self.images.keys().copied().collect();
         for image in images {
             self.admit_link(image);

@@ -77,4 +77,6 @@ pub(crate) struct Lane {
     pub(crate) threads: Permit,
     /// Threads it was told to use; `threads` follows when it says so.
     pub(crate) threads_told: u32,
+    /// Until when its image was charged for its time.
+    pub(crate) charged_until: Instant,
 }
