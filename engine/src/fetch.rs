@@ -38,6 +38,7 @@ impl Engine {
                 Step::Repeat(chunk) => self.fetch(blob, chunk),
                 Step::Begin(chunk) => {
                     self.charge(blob, chunk);
+                    self.charge_turn(blob, chunk);
                     self.fetch(blob, chunk);
                 }
                 Step::Grant(op, chunk) => {
@@ -50,6 +51,14 @@ impl Engine {
             if mutant!(WorkLeftUndone) {
                 return;
             }
+        }
+    }
+
+    /// Charges the image whose turn it is for a chunk that is asked for the first time; asking again costs it nothing.
+    fn charge_turn(&mut self, blob: BlobId, chunk: u32) {
+        if let Some(turn) = self.turn {
+            self.bytes
+                .charge(turn, self.blobs[&blob].missing(chunk).len());
         }
     }
 
@@ -150,7 +159,6 @@ impl Engine {
         image.stats.requests += 1;
         let blob = &self.blobs[&id];
         let missing = blob.missing(chunk);
-        self.bytes.charge(payer, missing.len());
         let kind = OpKind::Fetch(Fetch {
             blob: id,
             source: blob.source,
@@ -202,13 +210,11 @@ impl Engine {
     }
 
     fn grant(&mut self, id: BlobId, op: OpId, chunk: u32) {
+        self.charge_turn(id, chunk);
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
         let bytes = blob.missing(chunk).len();
-        if let Some(turn) = self.turn {
-            self.bytes.charge(turn, bytes);
-        }
         let entry = blob.chunk_mut(chunk);
         entry.state = ChunkState::InFlight(op);
         entry.attempts += 1;

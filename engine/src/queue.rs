@@ -104,23 +104,24 @@ impl Engine {
         if !self.is_look_worth_it() {
             return None;
         }
+        self.queue.idle = None;
         let mut idle = Idle::default();
         loop {
             let (mut in_debt, mut next, mut waits_for_window) = (false, None, None);
             for image in self.queue.ring(self.bytes.at()) {
                 let served = self.bytes.may_be_served(image);
                 match self.look(image, &mut idle) {
-                    Look::Step(..) if !served => in_debt = true,
+                    Look::Step(..) | Look::Window(_) if !served => in_debt = true,
                     Look::Step(blob, step) => {
                         next = Some((image, Some((blob, step))));
                         break;
                     }
-                    Look::Window(blob) if served => {
+                    Look::Window(blob) => {
                         next = Some((image, None));
                         waits_for_window = Some(blob);
                         break;
                     }
-                    Look::Window(_) | Look::Nothing => {}
+                    Look::Nothing => {}
                 }
             }
             self.queue.waits_for_window = waits_for_window;
@@ -146,7 +147,11 @@ impl Engine {
         idle: Idle,
     ) -> Option<(BlobId, Step)> {
         if step.is_none() {
-            self.queue.idle = Some(idle);
+            // What others may repeat was not looked at for want of room, and may come to want a permit only.
+            self.queue.idle = Some(Idle {
+                permit: true,
+                ..idle
+            });
             self.turn = None;
             return None;
         }
@@ -297,7 +302,14 @@ impl Engine {
             FetchOrder::LongestPath => {
                 let awaited = self.is_awaited(layer);
                 let remaining = Reverse(blob.remaining());
-                (self.tier(blob), 0, !awaited, remaining, index, id)
+                (
+                    self.tier(blob),
+                    u64::from(waits),
+                    !awaited,
+                    remaining,
+                    index,
+                    id,
+                )
             }
             FetchOrder::RoundRobin => (waits, u64::from(blob.next), false, Reverse(0), index, id),
             FetchOrder::BottomUp => (waits, u64::from(index), false, Reverse(0), index, id),
@@ -329,10 +341,16 @@ impl Engine {
                 expected,
                 "invariant 10 (work): {id:?} is out of its place in the queue"
             );
-            let idle = self.step(blob).is_err() || self.queue.waits_for_window.is_some();
+            let idle = match self.step(blob) {
+                Err(_) => true,
+                Ok(Step::Repeat(_)) => false,
+                Ok(_) => self.queue.waits_for_window.is_some(),
+            };
             assert!(
                 idle || expected.is_none(),
-                "invariant 10 (work): {id:?} could be read on and is not"
+                "invariant 10 (work): {id:?} could be read on and is not: {:?}, {:?}",
+                self.step(blob),
+                self.queue.idle
             );
         }
         assert!(
