@@ -142,6 +142,7 @@ impl Engine {
             threads,
             threads_told: 1,
             charged_until: self.now,
+            threads_said: 1,
         }));
         let Some(layer) = self.layers.get_mut(&layer_id) else {
             return;
