@@ -216,6 +216,7 @@ impl Engine {
             return;
         };
         layer.state = LayerState::Staged;
+        layer.made += 1;
         (layer.produced, layer.entries) = (produced, entries);
         let (blob_id, size) = (layer.blob, layer.size);
         self.release(blob_id, size);

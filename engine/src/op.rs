@@ -22,6 +22,8 @@ pub(crate) enum OpKind {
     Clone {
         place: Place,
         layer: TreeId,
+        /// How often the layer had been made when the clone was asked for.
+        made: u32,
     },
     Link {
         place: Place,
