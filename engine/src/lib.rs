@@ -47,6 +47,7 @@ mod mutant;
 
 mod blob;
 mod budget;
+mod callers;
 mod chains;
 mod changing;
 mod config;

@@ -215,8 +215,8 @@ impl Engine {
         let mut ranks = self
             .queue
             .of_images
-            .iter()
-            .flat_map(|(_, ranks)| ranks.iter().take_while(due));
+            .values()
+            .flat_map(|ranks| ranks.iter().take_while(due));
         ranks.find_map(|rank| {
             let step = self.step(&self.blobs[&rank.5]);
             step.ok()
