@@ -42,10 +42,10 @@ pub(crate) struct Layer {
     /// What of the blob lies in a local store.
     pub(crate) local: Vec<ByteRange>,
     pub(crate) state: LayerState,
-    /// The last lane that took it: what an older clone says of its tree says nothing of this one's.
-    pub(crate) made_by: Option<OpId>,
     /// Links that want it and are not done.
     pub(crate) wanted: BTreeSet<Place>,
+    /// How often a lane has staged it.
+    pub(crate) made: u32,
     /// Until when it is kept staged without anyone wanting it.
     pub(crate) expires: Option<Instant>,
     /// Uncompressed bytes its lane has written.
@@ -81,8 +81,8 @@ impl Layer {
             hosts: Vec::new(),
             local: Vec::new(),
             state,
-            made_by: None,
             wanted: BTreeSet::new(),
+            made: 0,
             expires: None,
             produced: 0,
             entries: 0,
@@ -97,8 +97,8 @@ impl Layer {
             hosts: self.hosts.clone(),
             local: self.local.clone(),
             state: LayerState::Waiting,
-            made_by: None,
             wanted: BTreeSet::from([place]),
+            made: 0,
             expires: None,
             produced: 0,
             entries: 0,
