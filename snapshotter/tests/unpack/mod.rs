@@ -10,6 +10,7 @@ mod breakouts;
 mod containerd;
 mod decisions;
 mod differential;
+mod limits;
 mod linking;
 mod machine;
 mod metadata;

@@ -338,6 +338,10 @@ impl Generator {
             name = self.name();
         }
         let hidden = trimmed(&name).to_vec();
+        if hidden.windows(4).any(|part| part == b".wh.") {
+            // A whiteout of a whiteout has a name of aufs' own records, which are skipped here.
+            return self.opaque();
+        }
         let marker = match hidden.iter().rposition(|byte| *byte == b'/') {
             Some(slash) => [&hidden[..=slash], b".wh.", &hidden[slash + 1..]].concat(),
             None => [b".wh.", &hidden[..]].concat(),
@@ -350,6 +354,11 @@ impl Generator {
 
     fn opaque(&mut self) -> Vec<Member> {
         let name = self.name();
+        let name = if name.windows(4).any(|part| part == b".wh.") {
+            b"a".to_vec()
+        } else {
+            name
+        };
         let marker = if self.taste == Taste::Wild && self.random.once_in(12) {
             b".wh..wh..opq".to_vec()
         } else {
