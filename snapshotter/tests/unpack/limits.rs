@@ -127,16 +127,6 @@ fn layer_cases() -> Vec<Case> {
             set: |bounds, limit| bounds.entries_max = limit,
             path: "f10",
         },
-        // Holes count: 1000 bytes of each file, though 3 are stored.
-        Case {
-            key: "max_uncompressed",
-            members: (0..20)
-                .map(|n| sparse("0.1", &format!("s{n:02}")))
-                .collect(),
-            has: 20 * 3 * 512 + 1024,
-            set: |bounds, limit| bounds.uncompressed_bytes_max = limit,
-            path: "",
-        },
         Case {
             key: "max_uncompressed",
             members: vec![file("f", vec![b'x'; 5120])],
