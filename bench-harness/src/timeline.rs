@@ -249,8 +249,8 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use parapull_engine::{
-        ByteRange, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer, SourceId,
-        SpanId, Tree,
+        ByteRange, ChainId, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer,
+        SourceId, SpanId, Tree,
     };
 
     use super::*;
@@ -288,6 +288,7 @@ mod tests {
                 blob: BlobId(1),
                 size: 100,
                 layer,
+                chain: ChainId(0),
                 sources: 1,
                 have: Have::Nothing,
             }],

@@ -7,7 +7,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::budget::Permit;
-use crate::id::{ByteRange, LayerId, OpId, SourceId};
+use crate::id::{ByteRange, OpId, SourceId};
+use crate::layer::TreeId;
 use crate::output::Destination;
 use crate::plan;
 use crate::time::Instant;
@@ -15,7 +16,7 @@ use crate::time::Instant;
 /// A compressed digest being fetched for its layer.
 #[derive(Debug)]
 pub(crate) struct Blob {
-    pub(crate) layer: LayerId,
+    pub(crate) layer: TreeId,
     pub(crate) size: u64,
     pub(crate) destination: Destination,
     pub(crate) sources: u16,
@@ -97,7 +98,7 @@ pub(crate) enum ChunkState {
 
 impl Blob {
     pub(crate) fn new(
-        layer: LayerId,
+        layer: TreeId,
         size: u64,
         sources: u16,
         destination: Destination,
@@ -319,13 +320,14 @@ pub(crate) struct Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::LayerId;
 
     fn blob() -> Blob {
         let plan = Plan {
             piece_bytes_max: 10,
             whole: false,
         };
-        Blob::new(LayerId(0), 25, 1, Destination::Window, plan)
+        Blob::new(TreeId::shared(LayerId(0)), 25, 1, Destination::Window, plan)
     }
 
     #[test]

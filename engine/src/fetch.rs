@@ -53,6 +53,9 @@ impl Engine {
                 }
             }
             self.grant_laneless(blob);
+            if mutant!(WorkLeftUndone) {
+                return;
+            }
         }
     }
 
@@ -115,6 +118,9 @@ impl Engine {
             Some(op) => Ok(Step::Grant(op, blob.next)),
             None => {
                 self.permits_free(blob)?;
+                if mutant!(ChunkGap) && blob.next > 0 && blob.next + 1 < blob.chunk_count() {
+                    return Ok(Step::Begin(blob.next + 1));
+                }
                 Ok(Step::Begin(blob.next))
             }
         }
@@ -371,7 +377,9 @@ impl Engine {
             crate::budget::Permit::none(),
         ));
         let permit = core::mem::replace(&mut fetch.image.1, crate::budget::Permit::none());
-        if let Some(image) = self.images.get_mut(&fetch.image.0) {
+        if let Some(image) = self.images.get_mut(&fetch.image.0)
+            && !mutant!(PermitLeak)
+        {
             image.fetches.put(permit);
         }
         if let Some(blob) = self.blobs.get_mut(&fetch.blob) {
@@ -395,7 +403,7 @@ impl Engine {
         let Some((_, read_before)) = fetch.stall.take() else {
             return;
         };
-        if fetch.kept == fetch.granted {
+        if fetch.kept == fetch.granted && !mutant!(StallWithoutCredit) {
             return;
         }
         if fetch.kept + fetch.discarded - read_before >= bytes_min {

@@ -39,6 +39,10 @@ id! {
     LayerId(u32)
 }
 id! {
+    /// One layer over all that lies below it, as OCI's chain id names it: equal ones are the same layer over the same parents.
+    ChainId(u32)
+}
+id! {
     /// One outstanding action. Emitted in exactly one action, closed by exactly one input.
     OpId(u64)
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::error::{FetchError, LaneError, LinkError};
-use crate::id::{BlobId, ImageId, LayerId, OpId};
+use crate::id::{BlobId, ChainId, ImageId, LayerId, OpId};
 use crate::limits::Limits;
 
 /// Something that happened.
@@ -167,6 +167,8 @@ pub struct PullLayer {
     pub size: u64,
     /// Its tree; two blobs may hold the same one.
     pub layer: LayerId,
+    /// The layer with everything below it; two images with the same chain share what is linked there.
+    pub chain: ChainId,
     /// How many sources the blob can be read from; at least 1.
     pub sources: u16,
     /// What is already here.
@@ -181,6 +183,10 @@ pub enum Have {
     Nothing,
     /// Its tree is unpacked, verified and staged.
     Staged,
+    /// Its tree is in place over other parents, so that it can be cloned.
+    Elsewhere,
+    /// It is in place over the same parents, but not known to be this image's: its link will find it there.
+    InPlace,
     /// It is linked in this image.
     Linked,
 }

@@ -46,6 +46,7 @@ impl Engine {
                 }
                 OpKind::Clone { .. }
                 | OpKind::Link { .. }
+                | OpKind::DropClone { .. }
                 | OpKind::DropStaged { .. }
                 | OpKind::DropBytes { .. } => {}
             }
@@ -216,7 +217,7 @@ impl Engine {
         }
         if self.images.is_empty() && self.ops.is_empty() && self.layers.is_empty() {
             assert!(
-                self.timers.is_empty() && self.blobs.is_empty(),
+                self.timers.is_empty() && self.blobs.is_empty() && self.chains.is_empty(),
                 "invariant 7 (terminal): something is left"
             );
             assert_eq!(

@@ -2,10 +2,33 @@
 
 use alloc::collections::BTreeSet;
 
-use crate::id::{BlobId, OpId};
+use crate::id::{BlobId, LayerId, OpId};
 use crate::input::PullLayer;
-use crate::output::Place;
+use crate::output::{Place, Tree};
 use crate::time::Instant;
+
+/// What one lane makes: a layer for whoever wants it, or a layer over the parents of one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TreeId {
+    pub(crate) layer: LayerId,
+    /// Its tree depends on its parents, so it is made for this place and serves no other.
+    pub(crate) over: Option<Place>,
+}
+
+impl TreeId {
+    /// The tree of a layer that serves every place.
+    pub(crate) const fn shared(layer: LayerId) -> Self {
+        Self { layer, over: None }
+    }
+
+    /// How the outside calls it.
+    pub(crate) const fn name(self) -> Tree {
+        match self.over {
+            None => Tree::Original,
+            Some(place) => Tree::Own(place),
+        }
+    }
+}
 
 /// A tree to be made, or made.
 #[derive(Debug)]
@@ -18,8 +41,6 @@ pub(crate) struct Layer {
     pub(crate) state: LayerState,
     /// Links that want it and are not done.
     pub(crate) wanted: BTreeSet<Place>,
-    /// Its tree depends on its parents, so it is unpacked over this place's.
-    pub(crate) over: Option<Place>,
     /// Until when it is kept staged without anyone wanting it.
     pub(crate) expires: Option<Instant>,
     /// Uncompressed bytes its lane has written.
@@ -39,8 +60,10 @@ pub(crate) enum LayerState {
     Staged,
     /// Its tree is being linked into a place.
     Leaving(OpId),
-    /// Its tree became a place's; only clones can be had.
+    /// Its tree became a place's, or always was one's; only clones can be had.
     Consumed,
+    /// It was never made here: it is to be found where it belongs.
+    Absent,
     /// Its tree is being dropped.
     Dropping(OpId),
 }
@@ -53,7 +76,20 @@ impl Layer {
             sources: layer.sources,
             state,
             wanted: BTreeSet::new(),
-            over: None,
+            expires: None,
+            produced: 0,
+            entries: 0,
+        }
+    }
+
+    /// The same layer, made once more for one place over its parents.
+    pub(crate) fn again_over(&self, place: Place) -> Self {
+        Self {
+            blob: self.blob,
+            size: self.size,
+            sources: self.sources,
+            state: LayerState::Waiting,
+            wanted: BTreeSet::from([place]),
             expires: None,
             produced: 0,
             entries: 0,

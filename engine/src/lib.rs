@@ -42,8 +42,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod mutant;
+
 mod blob;
 mod budget;
+mod chains;
 mod changing;
 mod config;
 mod ending;
@@ -65,6 +69,7 @@ mod refetch;
 mod retry;
 mod rng;
 mod room;
+mod sharing;
 mod snapshot;
 mod threads;
 mod time;
@@ -74,9 +79,11 @@ mod trace;
 pub use config::{Config, FetchOrder, Scheduling, Strategy, Timing, UnknownStrategy, UnpackOrder};
 pub use engine::Engine;
 pub use error::{Class, FetchError, LaneError, LayerError, LinkError};
-pub use id::{BlobId, ByteRange, ImageId, LayerId, OpId, SourceId, SpanId};
+pub use id::{BlobId, ByteRange, ChainId, ImageId, LayerId, OpId, SourceId, SpanId};
 pub use input::{Have, Input, Pull, PullLayer, Waiting};
 pub use limits::{Limits, LimitsError, RawLimits};
+#[cfg(feature = "mutants")]
+pub use mutant::{Mutant, plant};
 pub use output::{Action, Destination, Event, FetchMode, Outcome, Output, Place, PullStats, Tree};
 pub use retry::{Verdict, request_verdict};
 pub use snapshot::{BlobSnapshot, HoldReason, ImageSnapshot, LayerPhase, LayerSnapshot, Snapshot};

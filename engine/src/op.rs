@@ -1,7 +1,8 @@
 //! Outstanding actions and what each of them holds.
 
 use crate::budget::Permit;
-use crate::id::{BlobId, ImageId, LayerId, SourceId};
+use crate::id::{BlobId, ImageId, SourceId};
+use crate::layer::TreeId;
 use crate::output::{Place, Tree};
 use crate::time::Instant;
 
@@ -20,16 +21,18 @@ pub(crate) enum OpKind {
     Lane(Lane),
     Clone {
         place: Place,
-        layer: LayerId,
+        layer: TreeId,
     },
     Link {
         place: Place,
-        layer: LayerId,
+        layer: TreeId,
         tree: Tree,
     },
+    DropClone {
+        place: Place,
+    },
     DropStaged {
-        layer: LayerId,
-        tree: Tree,
+        layer: TreeId,
     },
     DropBytes {
         blob: BlobId,
@@ -68,7 +71,7 @@ pub(crate) struct Fetch {
 /// A lane at work.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) layer: LayerId,
+    pub(crate) layer: TreeId,
     pub(crate) total: Permit,
     pub(crate) image: (ImageId, Permit),
     pub(crate) threads: Permit,

@@ -130,6 +130,9 @@ impl Engine {
             .filter(|index| blob.chunk(*index).state == ChunkState::InFlight(op))
             .collect();
         for index in mine {
+            if mutant!(CreditLeak) {
+                continue;
+            }
             self.give_back(fetch.blob, index);
         }
     }
@@ -160,6 +163,9 @@ impl Engine {
             return;
         };
         blob.chunk_mut(chunk).state = ChunkState::Due;
+        if mutant!(ReceivedForgotten) {
+            blob.chunk_mut(chunk).received = 0;
+        }
         blob.due.insert(chunk);
     }
 
@@ -172,7 +178,7 @@ impl Engine {
             return;
         };
         let has_left = fetch.source != blob.source;
-        if has_left || blob.source.0 + 1 < blob.sources {
+        if !mutant!(MirrorsForgotten) && (has_left || blob.source.0 + 1 < blob.sources) {
             if !has_left {
                 blob.source = SourceId(blob.source.0 + 1);
                 for chunk in &mut blob.chunks {

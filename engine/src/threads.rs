@@ -44,6 +44,9 @@ impl Engine {
             .amount()
             .saturating_sub(threads.max(lane.threads_told).into());
         let permit = lane.threads.split(surplus);
+        if mutant!(ThreadLeak) {
+            return;
+        }
         self.budgets.threads.put(permit);
     }
 

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use parapull_engine::{
-    Action, BlobId, Config, Engine, FetchError, FetchMode, Have, ImageId, Input, Instant, LayerId,
-    Limits, OpId, Output, Pull, PullLayer, RawLimits, SourceId, Strategy, Timing,
+    Action, BlobId, ChainId, Config, Engine, FetchError, FetchMode, Have, ImageId, Input, Instant,
+    LayerId, Limits, OpId, Output, Pull, PullLayer, RawLimits, SourceId, Strategy, Timing,
 };
 
 const LIMITS: RawLimits = RawLimits {
@@ -67,6 +67,7 @@ fn layer(id: u32, size: u64, have: Have) -> PullLayer {
         blob: BlobId(id),
         size,
         layer: LayerId(id),
+        chain: ChainId(id),
         sources: 1,
         have,
     }

@@ -14,7 +14,10 @@ mod trace;
 pub use host::{Decoder, HOSTS, Host, HostError};
 pub use image::{ImageSpec, LayerShape, LayerSpec, MediaType};
 pub use limits::{LimitsSpec, Setting, resolve_auto};
-pub use mishaps::{Canary, Mishaps};
+pub use mishaps::{
+    Absence, Canary, Clog, ConnectionFault, ConnectionFaultKind, Delivery, Mishaps, Pause, Paused,
+    Sleep,
+};
 pub use pull::{
     Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalFault, LocalFaultKind, PlannedLayer,
     PullSpec, Scenario,

@@ -76,6 +76,9 @@ pub struct PullSpec {
     /// Indices of layers that lie staged from an earlier life of the daemon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<u32>,
+    /// Indices of layers that lie in place over other parents, for images that are not pulled here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<u32>,
 }
 
 /// Where an image's layers are described.
@@ -230,6 +233,7 @@ impl PullSpec {
             cancel: None,
             linked: 0,
             staged: Vec::new(),
+            elsewhere: Vec::new(),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The product is a value; what failed is kept as that value, so a change here invalidates nothing.
 
+mod mishaps;
+
 use std::num::{NonZeroU32, NonZeroU64};
 
 use parapull_engine::{Strategy, Timing};
@@ -59,6 +61,7 @@ pub fn generate(seed: u64) -> Scenario {
         if draws.chance(5) {
             scenario.shutdown_ms = Some(draws.within(0, 3_000));
         }
+        scenario.mishaps = mishaps::mishaps(seed, scenario.pulls.len());
     }
     scenario
 }
@@ -115,6 +118,9 @@ fn pulls(draws: &mut Draws, contents: &[PlannedLayer], clean: bool) -> Vec<PullS
             }
             if draws.chance(15) {
                 spec.staged = (0..total).filter(|_| draws.chance(30)).collect();
+            }
+            if draws.chance(15) {
+                spec.elsewhere = (0..total).filter(|_| draws.chance(30)).collect();
             }
             if !clean && draws.chance(25) {
                 let at_ms = draws.within(0, 3_000);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, Config, ImageId, LayerId, Limits, LimitsError};
+use parapull_engine::{BlobId, ChainId, Config, ImageId, LayerId, Limits, LimitsError, Place};
 use parapull_scenario::registry::{FaultTarget, RangeSupport};
 use parapull_scenario::{ImageSource, PlannedLayer, Scenario};
 
@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) layers: Vec<BlobId>,
     /// By `ImageId`.
     pub(crate) pulls: Vec<Vec<LayerId>>,
+    /// By `ImageId`: the chain each of its layers ends.
+    pub(crate) chains: Vec<Vec<ChainId>>,
 }
 
 impl Plan {
@@ -68,12 +70,30 @@ impl Plan {
             blobs: Vec::new(),
             layers: Vec::new(),
             pulls: Vec::new(),
+            chains: Vec::new(),
         };
         for change in &scenario.limit_changes {
             plan.limit_changes.push(limits(&change.limits)?);
         }
         plan.number(scenario)?;
+        plan.chain();
         Ok(plan)
+    }
+
+    /// Numbers chains by the layers they are made of.
+    fn chain(&mut self) {
+        let mut numbers: BTreeMap<&[LayerId], ChainId> = BTreeMap::new();
+        for layers in &self.pulls {
+            let chains = (1..=layers.len()).map(|count| {
+                let next = ChainId(small(numbers.len()));
+                *numbers.entry(&layers[..count]).or_insert(next)
+            });
+            self.chains.push(chains.collect());
+        }
+    }
+
+    pub(crate) fn chain_of(&self, place: Place) -> ChainId {
+        self.chains[place.image.0 as usize][place.index as usize]
     }
 
     /// Numbers blobs by content and layers by blob and whether they are the bottom of their image.

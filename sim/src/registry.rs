@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parapull_engine::{BlobId, ByteRange, FetchError, FetchMode, OpId, SourceId};
 use parapull_scenario::registry::{Fault, FaultKind, FaultTarget, RangeSupport, Redirect};
-use parapull_scenario::{RegistryProfile, Scenario};
+use parapull_scenario::{ConnectionFault, ConnectionFaultKind, RegistryProfile, Scenario};
 
 use crate::draw::{self, Purpose};
 use crate::plan::Plan;
@@ -61,6 +61,7 @@ pub(crate) enum Cut {
 pub(crate) struct Registry {
     profile: RegistryProfile,
     faults: Vec<(Fault, u32)>,
+    connection_faults: Vec<(ConnectionFault, u32)>,
     seed: u64,
     round_trip_nanos: u64,
     /// The second that is counted, and the requests in it.
@@ -82,6 +83,12 @@ impl Registry {
                 .faults
                 .iter()
                 .map(|fault| (fault.clone(), 0))
+                .collect(),
+            connection_faults: scenario
+                .mishaps
+                .connections
+                .iter()
+                .map(|fault| (*fault, 0))
                 .collect(),
             seed: scenario.seed,
             round_trip_nanos: u64::from(scenario.host.round_trip_us) * NANOS_PER_MICRO,
@@ -125,6 +132,28 @@ impl Registry {
         let next = self.queue.pop_front()?;
         self.connections.insert(next);
         Some(next)
+    }
+
+    /// Counts a connection at every fault of connections; returns the first one it meets.
+    pub(crate) fn meet_connecting(&mut self) -> Option<ConnectionFaultKind> {
+        let mut met = None;
+        for (fault, count) in &mut self.connection_faults {
+            *count += 1;
+            if met.is_none() && fault.times.includes(*count) {
+                met = Some(fault.kind);
+            }
+        }
+        met
+    }
+
+    /// Forgets every connection: the daemon that held them is gone.
+    pub(crate) fn disconnect_all(&mut self) {
+        self.connections.clear();
+        self.queue.clear();
+    }
+
+    pub(crate) const fn round_trip_nanos(&self) -> u64 {
+        self.round_trip_nanos
     }
 
     /// Time from a request to the first byte of its answer.
@@ -224,7 +253,7 @@ fn fits(fault: &Fault, request: &Request, plan: &Plan) -> bool {
     let carries = |offset: u64| request.body.start <= offset && offset < request.body.end;
     let carried = match fault.kind {
         FaultKind::CorruptByte { offset } => carries(offset),
-        FaultKind::WholeBodyForRange => request.mode == FetchMode::Ranged,
+        FaultKind::WholeBodyForRange | FaultKind::WrongRange => request.mode == FetchMode::Ranged,
         FaultKind::ResetAfter { .. }
         | FaultKind::TruncatedAfter { .. }
         | FaultKind::Status { .. }
@@ -261,6 +290,8 @@ fn faulty(kind: FaultKind, ranged: bool) -> Answer {
         }),
         FaultKind::WholeBodyForRange if ranged => Answer::Refused,
         FaultKind::WholeBodyForRange => Answer::Body(body),
+        FaultKind::WrongRange if ranged => failed(FetchError::RangeUnusable),
+        FaultKind::WrongRange => Answer::Body(body),
         FaultKind::WrongContentLength { .. } => failed(FetchError::Protocol),
         FaultKind::Status {
             code,

@@ -37,6 +37,8 @@ pub(crate) struct Bench {
     pub(crate) events: Vec<Event>,
     pub(crate) wake: Option<Wake>,
     sizes: BTreeMap<BlobId, u64>,
+    /// Chains by the layers they are made of.
+    chains: BTreeMap<Vec<u32>, ChainId>,
     blobs: BTreeMap<BlobId, Bytes>,
     lanes: BTreeMap<OpId, (BlobId, u64)>,
     fetches: BTreeMap<OpId, Action>,
@@ -72,6 +74,7 @@ impl Bench {
             events: Vec::new(),
             wake: None,
             sizes: BTreeMap::new(),
+            chains: BTreeMap::new(),
             blobs: BTreeMap::new(),
             lanes: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -80,17 +83,32 @@ impl Bench {
 
     /// Requests an image of these layer sizes; blob and layer ids count from `first`.
     pub(crate) fn pull(&mut self, image: u32, first: u32, sizes: &[u64]) {
-        let layers = sizes
+        let layers: Vec<(u32, u64)> = (first..).zip(sizes.iter().copied()).collect();
+        self.pull_layers(image, &layers, |_| Have::Nothing);
+    }
+
+    /// Requests an image of these layers, each given by its number and size, of which `have` is here.
+    pub(crate) fn pull_layers(
+        &mut self,
+        image: u32,
+        layers: &[(u32, u64)],
+        have: impl Fn(usize) -> Have,
+    ) {
+        let mut below = Vec::new();
+        let layers = layers
             .iter()
-            .zip(first..)
-            .map(|(size, id)| {
-                self.sizes.insert(BlobId(id), *size);
+            .enumerate()
+            .map(|(index, (id, size))| {
+                self.sizes.insert(BlobId(*id), *size);
+                below.push(*id);
+                let next = ChainId(u32::try_from(self.chains.len()).unwrap());
                 PullLayer {
-                    blob: BlobId(id),
+                    blob: BlobId(*id),
                     size: *size,
-                    layer: LayerId(id),
+                    layer: LayerId(*id),
+                    chain: *self.chains.entry(below.clone()).or_insert(next),
                     sources: 1,
-                    have: Have::Nothing,
+                    have: have(index),
                 }
             })
             .collect();

@@ -9,8 +9,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use parapull_scenario::Scenario;
 use parapull_sim::{
-    Bundle, Failure, FailureKind, catch_canaries, line, swarm as run_swarm, try_observed,
-    try_scenario,
+    Bundle, Failure, FailureKind, catch_canaries, line, shrink as run_shrink, swarm as run_swarm,
+    try_observed, try_scenario,
 };
 
 #[derive(Debug, Args)]
@@ -36,6 +36,44 @@ pub(crate) struct ReplayArgs {
     /// Print every input and output of the engine.
     #[arg(long)]
     trace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShrinkArgs {
+    /// The failing scenario, or what was saved of its failure.
+    file: PathBuf,
+    /// Scenarios to try at most.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    runs: u64,
+    /// Where the small scenario is saved.
+    #[arg(long, value_name = "DIR", default_value = "results/failures")]
+    out: PathBuf,
+}
+
+/// Makes a failing scenario small.
+pub(crate) fn shrink(args: &ShrinkArgs) -> anyhow::Result<ExitCode> {
+    let scenario = Bundle::scenario_in(&super::read(&args.file)?)
+        .with_context(|| format!("{} is no scenario", args.file.display()))?;
+    std::panic::set_hook(Box::new(|_| {}));
+    let Some(shrunk) = run_shrink(&scenario, args.runs)? else {
+        println!("it does not fail: there is nothing to shrink");
+        return Ok(ExitCode::FAILURE);
+    };
+    let bytes = |scenario: &Scenario| serde_json::to_string(scenario).map(|text| text.len());
+    let path = save(&shrunk.scenario, &shrunk.failure, &args.out)?;
+    println!(
+        "from {} to {} bytes of JSON in {} runs",
+        bytes(&scenario)?,
+        bytes(&shrunk.scenario)?,
+        shrunk.runs
+    );
+    tell(&shrunk.failure, &path);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(failure: &Failure, saved: &Path) {
+    println!("{:?}: {}", failure.kind(), failure.message());
+    println!("replay: parapull-sim replay {}", saved.display());
 }
 
 /// Runs scenarios until one fails.
@@ -67,8 +105,8 @@ pub(crate) fn swarm(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let path = save(&scenario, &failure, &args.out)?;
-    println!("{} failed: {}", scenario.name, failure.message());
-    println!("replay: parapull-sim replay {}", path.display());
+    println!("{} failed", scenario.name);
+    tell(&failure, &path);
     Ok(ExitCode::from(failure.exit_code()))
 }
 

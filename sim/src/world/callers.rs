@@ -13,22 +13,39 @@ use crate::plan::Plan;
 #[derive(Debug, Default)]
 pub(super) struct Caller {
     pub(super) requested: bool,
-    gone: bool,
+    pub(super) gone: bool,
     waiting: BTreeSet<u32>,
+    /// What they waited for when they left for a while.
+    away: BTreeSet<u32>,
     /// Layers that are linked, from the bottom.
     pub(super) linked: u32,
+}
+
+impl Caller {
+    /// Nobody waits any more: the daemon is gone.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        self.away.clear();
+    }
 }
 
 impl World<'_> {
     pub(super) fn on_request(&mut self, pull: usize) {
         let spec = &self.scenario.pulls[pull];
+        if self.callers[pull].gone {
+            return;
+        }
         let image = Plan::image(pull);
+        // What an earlier life of the daemon has linked is linked.
+        let linked = spec.linked.max(self.callers[pull].linked);
         let mut layers = Vec::new();
         for (index, layer) in (0..).zip(self.plan.pulls[pull].clone()) {
-            let have = if index < spec.linked {
+            let have = if index < linked {
                 Have::Linked
             } else if self.tell_staged(layer) {
                 Have::Staged
+            } else if self.is_elsewhere(layer) {
+                Have::Elsewhere
             } else {
                 Have::Nothing
             };
@@ -37,12 +54,13 @@ impl World<'_> {
                 blob: self.plan.blob_of(layer),
                 size: planned.compressed_bytes,
                 layer,
+                chain: self.plan.chain_of(Place { image, index }),
                 sources: planned.sources,
                 have,
             });
         }
         self.callers[pull].requested = true;
-        self.callers[pull].linked = spec.linked;
+        self.callers[pull].linked = linked;
         self.record.request(self.now, image);
         self.inbox.push_back(Input::PullRequested(Pull {
             image,
@@ -52,25 +70,70 @@ impl World<'_> {
         let count = self.layer_count(image);
         match spec.awaiting {
             Awaiting::Together => {
-                for index in spec.linked..count {
+                for index in linked..count {
                     self.call(pull, index);
                 }
             }
-            Awaiting::BottomUp { .. } if spec.linked < count => self.call(pull, spec.linked),
+            Awaiting::BottomUp { .. } if linked < count => self.call(pull, linked),
             Awaiting::BottomUp { .. } => {}
         }
     }
 
     pub(super) fn on_call(&mut self, pull: usize, index: u32) {
-        if !self.callers[pull].gone {
+        if !self.callers[pull].gone && self.callers[pull].requested {
             self.call(pull, index);
         }
     }
 
+    /// Callers leave for a while; their pull has its grace period.
+    pub(super) fn on_leave(&mut self, absence: usize) {
+        let pull = self.scenario.mishaps.absences[absence].pull;
+        let Some(caller) = self.callers.get_mut(pull) else {
+            return;
+        };
+        let left = std::mem::take(&mut caller.waiting);
+        if !left.is_empty() {
+            self.record.absences += 1;
+        }
+        for index in &left {
+            self.leave(pull, *index);
+        }
+        self.callers[pull].away.extend(left);
+    }
+
+    /// Callers come back and wait for what they have not got.
+    pub(super) fn on_return(&mut self, absence: usize) {
+        let pull = self.scenario.mishaps.absences[absence].pull;
+        let Some(caller) = self.callers.get_mut(pull) else {
+            return;
+        };
+        let back = std::mem::take(&mut caller.away);
+        let is_here = caller.requested && !caller.gone;
+        let linked = caller.linked;
+        for index in back.into_iter().filter(|index| is_here && *index >= linked) {
+            self.call(pull, index);
+        }
+    }
+
+    fn leave(&mut self, pull: usize, index: u32) {
+        let image = Plan::image(pull);
+        for _ in 0..self.callers_each(pull) {
+            self.inbox.push_back(Input::LayerLeft { image, index });
+        }
+    }
+
+    fn callers_each(&self, pull: usize) -> usize {
+        1 + usize::from(self.scenario.mishaps.doubled.contains(&pull))
+    }
+
     fn call(&mut self, pull: usize, index: u32) {
         let image = Plan::image(pull);
-        self.callers[pull].waiting.insert(index);
-        self.inbox.push_back(Input::LayerAwaited { image, index });
+        if !self.callers[pull].waiting.insert(index) {
+            return;
+        }
+        for _ in 0..self.callers_each(pull) {
+            self.inbox.push_back(Input::LayerAwaited { image, index });
+        }
     }
 
     pub(super) fn on_cancel(&mut self, pull: usize) {
@@ -78,13 +141,16 @@ impl World<'_> {
         let outright = self.scenario.pulls[pull]
             .cancel
             .is_some_and(|cancel| cancel.outright);
+        if self.cancel_in_crash(pull) {
+            return;
+        }
         let caller = &mut self.callers[pull];
         caller.gone = true;
         if outright {
             self.inbox.push_back(Input::PullCancelled { image });
         } else {
             for index in std::mem::take(&mut caller.waiting) {
-                self.inbox.push_back(Input::LayerLeft { image, index });
+                self.leave(pull, index);
             }
         }
     }

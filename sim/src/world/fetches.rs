@@ -1,10 +1,10 @@
 //! Fetches: one request, its answer, its body on the link, its end.
 
 use parapull_engine::{
-    Action, BlobId, ByteRange, Destination, FetchError, FetchMode, Input, OpId, SourceId,
+    Action, BlobId, ByteRange, Class, Destination, FetchError, FetchMode, Input, OpId, SourceId,
 };
 
-use parapull_scenario::Canary;
+use parapull_scenario::{Canary, ConnectionFaultKind};
 
 use super::{Violation, World};
 use crate::events::Coming;
@@ -19,8 +19,8 @@ pub(super) struct Fetch {
     /// The next byte it will keep.
     pub(super) position: u64,
     mode: FetchMode,
-    source: SourceId,
-    to: Destination,
+    pub(super) source: SourceId,
+    pub(super) to: Destination,
     /// Bytes it may keep in all, and has kept.
     credit: u64,
     kept: u64,
@@ -33,6 +33,12 @@ pub(super) struct Fetch {
     /// The answer was the whole blob; it waits to be told from where on it may keep it.
     unaimed: bool,
     reported: (u64, u64),
+    /// What is wrong with its connection.
+    connection: Option<ConnectionFaultKind>,
+    /// Until when nothing comes, while it is stalled.
+    stalled_until: u64,
+    /// Since when it waits for credit, while it does.
+    held_since: u64,
 }
 
 /// Where a fetch stands; with the bytes of the portion under way.
@@ -58,6 +64,18 @@ impl Fetch {
 
     pub(super) fn waits_for_answer(&self) -> bool {
         matches!(self.stage, Stage::Asked | Stage::Queued)
+    }
+
+    /// Waits for credit, and since when.
+    pub(super) fn held_since(&self) -> Option<u64> {
+        (self.stage == Stage::Held).then_some(self.held_since)
+    }
+
+    const fn is_unconnected(&self) -> bool {
+        matches!(
+            self.connection,
+            Some(ConnectionFaultKind::Refused | ConnectionFaultKind::NameUnknown)
+        )
     }
 
     fn portion_max(&self) -> u64 {
@@ -111,6 +129,9 @@ impl World<'_> {
             stage: Stage::Queued,
             unaimed: false,
             reported: (0, self.now),
+            connection: None,
+            stalled_until: 0,
+            held_since: 0,
         };
         self.held.entry(blob).or_default().destination = Some(to);
         self.fetches.insert(op, fetch);
@@ -126,10 +147,18 @@ impl World<'_> {
         let Some(request) = self.request_of(op) else {
             return;
         };
+        let connection = self.registry.meet_connecting();
         if let Some(fetch) = self.fetches.get_mut(&op) {
             fetch.stage = Stage::Asked;
+            fetch.connection = connection;
         }
-        let nanos = self.registry.first_byte_nanos(&request);
+        let nanos = match connection {
+            Some(ConnectionFaultKind::Refused) => self.registry.round_trip_nanos(),
+            Some(ConnectionFaultKind::NameUnknown) => 0,
+            Some(ConnectionFaultKind::SlowClose { .. }) | None => {
+                self.registry.first_byte_nanos(&request)
+            }
+        };
         self.events.push(self.now + nanos, Coming::FirstByte { op });
     }
 
@@ -151,6 +180,11 @@ impl World<'_> {
         let Some(request) = self.request_of(op) else {
             return Ok(());
         };
+        if self.fetches.get(&op).is_some_and(Fetch::is_unconnected) {
+            self.record.connection_faults += 1;
+            self.fail_fetch(op, FetchError::Connection, None);
+            return Ok(());
+        }
         let answer = self.registry.answer(self.now, &request, &self.plan);
         let Some(fetch) = self.fetches.get_mut(&op) else {
             return Ok(());
@@ -162,7 +196,7 @@ impl World<'_> {
             }
             Answer::Refused => {
                 (fetch.credit, fetch.unaimed) = (0, true);
-                fetch.stage = Stage::Held;
+                (fetch.stage, fetch.held_since) = (Stage::Held, self.now);
                 self.inbox.push_back(Input::RangesRefused { op });
             }
             Answer::Failed {
@@ -182,6 +216,12 @@ impl World<'_> {
             self.end_fetch(op, Input::RangeFetched { op });
             return;
         }
+        if let Some(until) = self.clogged_until(op) {
+            return self.stall(op, Some(until));
+        }
+        let Some(fetch) = self.fetches.get_mut(&op) else {
+            return;
+        };
         let until_cut = match fetch.body.cut {
             Some((at, cut)) if at <= fetch.received => return self.cut(op, cut),
             Some((at, _)) => at - fetch.received,
@@ -193,7 +233,7 @@ impl World<'_> {
             fetch.stage = Stage::Skipping(portion);
             portion
         } else if credit == 0 {
-            fetch.stage = Stage::Held;
+            (fetch.stage, fetch.held_since) = (Stage::Held, self.now);
             self.link.stop(self.now, op);
             self.report_fetch(op, true);
             return;
@@ -216,22 +256,55 @@ impl World<'_> {
             Cut::Lost => self.fail_fetch(op, FetchError::Connection, None),
             Cut::Stall { nanos } => {
                 if let Some(fetch) = self.fetches.get_mut(&op) {
-                    fetch.stage = Stage::Stalled;
                     fetch.body.cut = None;
                 }
-                self.link.stop(self.now, op);
-                if let Some(nanos) = nanos {
-                    self.events.push(self.now + nanos, Coming::StallOver { op });
-                }
+                self.stall(op, nanos.map(|nanos| self.now + nanos));
             }
         }
+    }
+
+    /// Nothing more comes until then, or ever.
+    fn stall(&mut self, op: OpId, until: Option<u64>) {
+        if let Some(fetch) = self.fetches.get_mut(&op) {
+            fetch.stage = Stage::Stalled;
+            fetch.stalled_until = until.unwrap_or(u64::MAX);
+        }
+        self.link.stop(self.now, op);
+        if let Some(until) = until {
+            self.events.push(until, Coming::StallOver { op });
+        }
+    }
+
+    /// Stops a body in the middle of a portion; what of it has come is kept.
+    pub(super) fn interrupt(&mut self, op: OpId, until: u64) -> Result<(), Violation> {
+        let Some(fetch) = self.fetches.get_mut(&op) else {
+            return Ok(());
+        };
+        match fetch.stage {
+            Stage::Receiving(_) => {
+                let done = self.link.stop(self.now, op);
+                if done > 0 {
+                    self.keep(op, done)?;
+                }
+            }
+            Stage::Skipping(_) => {
+                let done = self.link.stop(self.now, op);
+                fetch.skip -= done;
+                fetch.received += done;
+            }
+            Stage::Queued | Stage::Asked | Stage::Storing(_) | Stage::Held | Stage::Stalled => {
+                return Ok(());
+            }
+        }
+        self.stall(op, Some(until));
+        Ok(())
     }
 
     pub(super) fn on_stall_over(&mut self, op: OpId) -> Result<(), Violation> {
         if self
             .fetches
             .get(&op)
-            .is_some_and(|fetch| fetch.stage == Stage::Stalled)
+            .is_some_and(|fetch| fetch.stage == Stage::Stalled && fetch.stalled_until <= self.now)
         {
             self.proceed(op);
         }
@@ -369,6 +442,11 @@ impl World<'_> {
 
     fn fail_fetch(&mut self, op: OpId, error: FetchError, retry_after_ms: Option<u64>) {
         let received = self.fetches.get(&op).map_or(0, |fetch| fetch.kept);
+        if let Some(fetch) = self.fetches.get(&op) {
+            let key = (fetch.blob, fetch.source, fetch.position);
+            let told = retry_after_ms.filter(|_| error.class() == Class::Retry);
+            self.promises.failed(key, self.clock(), told);
+        }
         let input = Input::RangeFailed {
             op,
             error,
@@ -393,10 +471,22 @@ impl World<'_> {
 
     fn end_fetch(&mut self, op: OpId, end: Input) {
         self.link.stop(self.now, op);
-        self.fetches.remove(&op);
+        let fetch = self.fetches.remove(&op);
         if !self.lies(Canary::LostCompletion) {
             self.inbox.push_back(end);
         }
+        if let Some(ConnectionFaultKind::SlowClose { ms }) =
+            fetch.and_then(|fetch| fetch.connection)
+        {
+            self.record.connection_faults += 1;
+            let at = self.now + u64::from(ms) * NANOS_PER_MILLI;
+            self.events.push(at, Coming::Closed { op });
+        } else {
+            self.close_connection(op);
+        }
+    }
+
+    pub(super) fn close_connection(&mut self, op: OpId) {
         if let Some(next) = self.registry.disconnect(op) {
             self.ask(next);
         }
@@ -414,6 +504,7 @@ impl World<'_> {
     }
 }
 
+const NANOS_PER_MILLI: u64 = 1_000_000;
 const PORTION_BYTES_MIN: u64 = 64 << 10;
 const PORTION_BYTES_MAX: u64 = 1 << 20;
 /// Progress is told at least this often while there is any.

@@ -274,13 +274,10 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "parapull.sync",
         Kind::Sync(|s| &mut s.sync),
-        "When files of a layer are written to the disk for certain: \"none\" leaves it to the kernel, as containerd does\n\
-         by default. \"layer\" (before a layer is answered for) and \"background\" (after it) are not built yet.",
-    )
-    .missing(
-        "\"none\"",
-        "syncing unpacked layers; write sync = \"none\", and after a power failure remove and pull again the images of \
-         the last minute",
+        "When the files of unpacked layers are written to the disk for certain: \"background\", once after each pull, so that\n\
+         a power failure takes the images of the last pulls and the next start says which; \"layer\", before each layer is\n\
+         answered for; \"none\", when the kernel does, so that a power failure may leave empty files behind, as with\n\
+         containerd's own snapshotters.",
     ),
     key(
         "parapull.resume",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, ImageId, LayerId, SourceId};
+use parapull_engine::{BlobId, ChainId, ImageId, LayerId, SourceId};
 
 use super::request::PullRequest;
 use crate::digest::Digest;
@@ -48,9 +48,12 @@ pub(super) struct Names {
     layers: BTreeMap<LayerId, LayerName>,
     layer_ids: BTreeMap<(Digest, bool), LayerId>,
     users: BTreeMap<ImageId, Vec<(BlobId, LayerId)>>,
+    chain_ids: BTreeMap<Digest, ChainId>,
+    chain_users: BTreeMap<ImageId, Vec<Digest>>,
     next_image: u32,
     next_blob: u32,
     next_layer: u32,
+    next_chain: u32,
 }
 
 impl Names {
@@ -100,6 +103,19 @@ impl Names {
         (blob, id)
     }
 
+    /// The number of a chain of layers, which an image uses from here on.
+    pub(super) fn chain(&mut self, image: ImageId, chain: Digest) -> ChainId {
+        self.chain_users.entry(image).or_default().push(chain);
+        *self.chain_ids.entry(chain).or_insert_with(|| {
+            self.next_chain += 1;
+            ChainId(self.next_chain - 1)
+        })
+    }
+
+    pub(super) fn layer_name(&self, id: LayerId) -> Option<LayerName> {
+        self.layers.get(&id).copied()
+    }
+
     pub(super) fn blob(&self, id: BlobId) -> Option<&BlobOrigin> {
         self.blobs.get(&id)
     }
@@ -119,6 +135,16 @@ impl Names {
 
     /// Forgets an image, and what no other image uses unless the engine `keeps` it.
     pub(super) fn forget(&mut self, image: ImageId, keeps: impl Fn(LayerId) -> bool) {
+        for chain in self.chain_users.remove(&image).unwrap_or_default() {
+            if !self
+                .chain_users
+                .values()
+                .flatten()
+                .any(|used| *used == chain)
+            {
+                self.chain_ids.remove(&chain);
+            }
+        }
         let Some(used) = self.users.remove(&image) else {
             return;
         };
