@@ -12,9 +12,20 @@ use super::generate::Plan;
 /// What a comparison met.
 pub type Met = BTreeSet<Difference>;
 
+/// One inode's times of modification, ours and theirs.
+pub type Times = ((i64, i64), (i64, i64));
+
 /// Judges one layer's tree against containerd's. `started_s` is when the comparison began: no entry has such a time.
-pub fn trees(plan: &Plan, ours: &Tree, theirs: &Tree, started_s: i64) -> Result<Met, String> {
+/// `below` are the times, ours and theirs, that differ in the layers below; this layer's are added.
+pub fn trees(
+    plan: &Plan,
+    ours: &Tree,
+    theirs: &Tree,
+    started_s: i64,
+    below: &mut BTreeSet<Times>,
+) -> Result<Met, String> {
     let mut met = Met::new();
+    let mut differing = BTreeSet::new();
     let paths: BTreeSet<&Vec<u8>> = ours.0.keys().chain(theirs.0.keys()).collect();
     for path in paths {
         let shown = String::from_utf8_lossy(path);
@@ -25,13 +36,17 @@ pub fn trees(plan: &Plan, ours: &Tree, theirs: &Tree, started_s: i64) -> Result<
         if our == their {
             continue;
         }
-        let explained = nodes(plan, ours, path, (our, their), started_s, &mut met);
+        let explained = nodes(plan, ours, path, (our, their), (started_s, below), &mut met);
+        if our.mtime != their.mtime {
+            differing.insert((our.mtime, their.mtime));
+        }
         if !explained {
             return Err(format!(
                 "{shown:?}:\n  ours         {our:?}\n  containerd's {their:?}"
             ));
         }
     }
+    below.extend(differing);
     Ok(met)
 }
 
@@ -40,7 +55,7 @@ fn nodes(
     ours: &Tree,
     path: &[u8],
     (our, their): (&Node, &Node),
-    started_s: i64,
+    (started_s, below): (i64, &BTreeSet<Times>),
     met: &mut Met,
 ) -> bool {
     let mut our = our.clone();
@@ -53,6 +68,10 @@ fn nodes(
         let difference = match our.kind {
             'c' if our.is_whiteout() && is_recent => Difference::WhiteoutTime,
             'd' if is_recent && !is_listed(plan, path) => Difference::ImpliedDirectoryTime,
+            // What it takes from below may differ there already.
+            'd' if !is_listed(plan, path) && below.contains(&(our.mtime, their.mtime)) => {
+                Difference::ImpliedDirectoryTime
+            }
             _ if replaces_directories(plan, ours) && has_directory_time(plan, their.mtime) => {
                 Difference::ReplacedDirectoryTime
             }

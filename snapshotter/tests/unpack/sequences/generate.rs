@@ -5,6 +5,7 @@ use parapull_snapshotter::unpack::LayerPath;
 use super::super::archive::{MTIME, Member, dir, file, hardlink, record, symlink};
 use super::super::linking::acl;
 use super::dress::{dress, sparse};
+use super::paths::{odd_component, starts, trimmed, without_slashes};
 use super::random::Random;
 
 /// A layer before it is an archive: entries, each with the extended headers in front of it.
@@ -86,6 +87,7 @@ impl Generator {
             entries.insert(at, vec![global]);
         }
         let end = match self.random.below(8) {
+            _ if self.taste == Taste::Tame => vec![0; 1024],
             0 => Vec::new(),
             1 => vec![0; 512],
             2 => vec![0; 10_240],
@@ -117,6 +119,7 @@ impl Generator {
             },
             4 => Member::new(b'6', name),
             5 => self.device(name),
+            6 | 7 if self.taste == Taste::Tame && self.below.is_empty() => dir(name),
             6 => return self.whiteout(),
             7 => return self.opaque(),
             8 => {
@@ -250,7 +253,7 @@ impl Generator {
     fn link_name(&mut self, name: Vec<u8>) -> Vec<u8> {
         match self.taste {
             Taste::Wild => name,
-            Taste::Tame => [b"L", &name[..].replace_slashes()[..]].concat(),
+            Taste::Tame => [b"L", &without_slashes(&name)[..]].concat(),
         }
     }
 
@@ -419,7 +422,10 @@ impl Generator {
     fn xattrs(&mut self, member: Member) -> Member {
         let member = match self.random.below(10) {
             0 => member.xattr("user.a", "1"),
-            1 => member.xattr("user.b", b"bin\0ary\n=").xattr("user.a", ""),
+            1 if self.taste == Taste::Wild => {
+                member.xattr("user.b", b"bin\0ary\n=").xattr("user.a", "")
+            }
+            1 => member.xattr("user.b", b"bin\0ary\n="),
             2 => member.xattr("trusted.overlay.opaque", "y"),
             3 if member.typeflag() == b'0' => member.xattr("security.capability", CAPABILITY),
             _ => member,
@@ -434,63 +440,6 @@ impl Generator {
             2 if self.taste == Taste::Wild => member.xattr("user.c", "x".repeat(3000)),
             _ => member,
         }
-    }
-}
-
-/// A name that programs stumble over.
-fn odd_component(random: &mut Random) -> Vec<u8> {
-    let odd: [&[u8]; 14] = [
-        b"with space",
-        b"new\nline",
-        b"\xff\xfe",
-        "\u{e4}".as_bytes(),
-        "a\u{308}".as_bytes(),
-        b"A",
-        b"...",
-        b"dot.",
-        b"-rf",
-        b".wh",
-        b"tab\tand\\backslash",
-        b"quote'\"",
-        b"%s$HOME",
-        b"#",
-    ];
-    match random.below(16) {
-        0 => b"long".repeat(50),
-        1 => b"x".repeat(255),
-        _ => random.pick(&odd).to_vec(),
-    }
-}
-
-fn starts(path: &[u8], with: &[u8]) -> bool {
-    path.strip_prefix(with)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
-/// Without slashes and dots at the ends.
-fn trimmed(mut name: &[u8]) -> &[u8] {
-    loop {
-        let shorter = name
-            .strip_suffix(b"/")
-            .or_else(|| name.strip_suffix(b"/."))
-            .or_else(|| name.strip_prefix(b"/"))
-            .or_else(|| name.strip_prefix(b"./"));
-        match shorter {
-            Some(shorter) => name = shorter,
-            None => return name,
-        }
-    }
-}
-
-trait ReplaceSlashes {
-    fn replace_slashes(&self) -> Vec<u8>;
-}
-
-impl ReplaceSlashes for [u8] {
-    fn replace_slashes(&self) -> Vec<u8> {
-        self.iter()
-            .map(|byte| if *byte == b'/' { b'_' } else { *byte })
-            .collect()
     }
 }
 
