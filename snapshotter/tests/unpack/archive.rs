@@ -121,6 +121,17 @@ impl Member {
         self.magic == USTAR
     }
 
+    /// A hard link to this member with the same attributes.
+    pub fn linked_as(self, name: &[u8]) -> Self {
+        Self {
+            link: self.name,
+            name: name.to_vec(),
+            data: Vec::new(),
+            typeflag: b'1',
+            ..self
+        }
+    }
+
     pub fn named(mut self, name: impl AsRef<[u8]>) -> Self {
         self.name = name.as_ref().to_vec();
         self

@@ -2,8 +2,8 @@
 
 use parapull_snapshotter::unpack::LayerPath;
 
-use super::super::archive::{MTIME, Member, dir, file, hardlink, record, symlink};
-use super::super::linking::acl;
+use super::super::archive::{Member, dir, file, hardlink, record, symlink};
+use super::attributes::attributes;
 use super::dress::{dress, sparse};
 use super::paths::{odd_component, starts, trimmed, without_slashes};
 use super::random::Random;
@@ -49,6 +49,7 @@ pub fn sequence(seed: u64, taste: Taste) -> Vec<Plan> {
         taste,
         components,
         made: Vec::new(),
+        files: Vec::new(),
         hidden: Vec::new(),
         below: Vec::new(),
     };
@@ -62,6 +63,8 @@ struct Generator {
     components: Vec<Vec<u8>>,
     /// Names of this layer, and what they are.
     made: Vec<(Vec<u8>, u8)>,
+    /// This layer's entries before they are dressed.
+    files: Vec<Member>,
     /// Names that this layer's whiteouts hide.
     hidden: Vec<Vec<u8>>,
     /// Names of the layers below.
@@ -70,8 +73,9 @@ struct Generator {
 
 impl Generator {
     fn layer(&mut self) -> Plan {
-        self.below.extend(self.made.drain(..).map(|(name, _)| name));
+        self.settle();
         self.hidden.clear();
+        self.files.clear();
         let count = match self.random.below(20) {
             0 => 0,
             1 => 30 + self.random.below(20),
@@ -95,6 +99,21 @@ impl Generator {
             _ => vec![0; 1024],
         };
         Plan { entries, end }
+    }
+
+    /// What this layer made is what the next ones find.
+    fn settle(&mut self) {
+        if self.taste == Taste::Tame {
+            let (hidden, made) = (&self.hidden, &self.made);
+            self.below.retain(|name| {
+                let is_hidden = hidden.iter().any(|hidden| starts(name, hidden));
+                let is_replaced = made
+                    .iter()
+                    .any(|(made, typeflag)| *typeflag != b'5' && starts(name, made));
+                !is_hidden && !is_replaced
+            });
+        }
+        self.below.extend(self.made.drain(..).map(|(name, _)| name));
     }
 
     fn entry(&mut self) -> Vec<Member> {
@@ -125,13 +144,28 @@ impl Generator {
             8 => {
                 let is_old = self.taste == Taste::Wild && self.random.once_in(40);
                 self.note(&name, b'0');
+                self.files.push(file(&name, ""));
                 return sparse(&mut self.random, &name, is_old);
             }
             _ => self.unusual(name),
         };
-        let member = self.attributes(member);
+        let member = attributes(&mut self.random, self.taste, member);
+        let member = self.as_its_target(member);
         self.note(member.name(), member.typeflag());
+        self.files.push(member.clone());
         dress(&mut self.random, member)
+    }
+
+    /// A tame hard link says of its inode what the first name said.
+    fn as_its_target(&self, member: Member) -> Member {
+        if self.taste == Taste::Wild || member.typeflag() != b'1' {
+            return member;
+        }
+        let is_it = |file: &&Member| file.name() == member.link_target();
+        match self.files.iter().rfind(is_it) {
+            Some(target) => target.clone().linked_as(member.name()),
+            None => member,
+        }
     }
 
     fn note(&mut self, name: &[u8], typeflag: u8) {
@@ -141,8 +175,9 @@ impl Generator {
     /// A name that often meets another one, and seldom leads through something that is no directory.
     fn name(&mut self) -> Vec<u8> {
         let mut name = self.any_name();
-        for _ in 0..8 {
-            if self.may_be_made(&name) || self.random.once_in(200) {
+        let attempts = if self.taste == Taste::Wild { 8 } else { 30 };
+        for _ in 0..attempts {
+            if self.may_be_made(&name) || self.taste == Taste::Wild && self.random.once_in(200) {
                 break;
             }
             name = self.any_name();
@@ -155,6 +190,17 @@ impl Generator {
         let Some(path) = path.as_ref().map(LayerPath::as_bytes) else {
             return true;
         };
+        // Of two entries with one path overlayfs knows the last, and umoci removes what is below for the first.
+        let is_repeated = || {
+            let mut made = self
+                .made
+                .iter()
+                .filter_map(|(made, _)| LayerPath::clean(made));
+            made.any(|made| starts(made.as_bytes(), path))
+        };
+        if self.taste == Taste::Tame && is_repeated() {
+            return false;
+        }
         let above = path
             .iter()
             .enumerate()
@@ -323,8 +369,18 @@ impl Generator {
 
     fn whiteout(&mut self) -> Vec<Member> {
         let mut name = self.name();
+        if self.taste == Taste::Tame {
+            // umoci makes no parents for a whiteout, and keeps the attributes of what the layer only implied.
+            name = self.random.pick(&self.below).clone();
+            let is_met = |(made, typeflag): &(Vec<u8>, u8)| {
+                starts(made, &name) || *typeflag != b'5' && starts(&name, made)
+            };
+            if self.made.iter().any(is_met) {
+                return self.opaque();
+            }
+        }
         // What this layer has itself makes containerd refuse the layer: seldom.
-        for _ in 0..4 {
+        for _ in 0..if self.taste == Taste::Wild { 4 } else { 0 } {
             let is_met = |name: &[u8]| {
                 let path = trimmed(name);
                 self.made
@@ -367,7 +423,14 @@ impl Generator {
         } else {
             [trimmed(&name), b"/.wh..wh..opq"].concat()
         };
-        dress(&mut self.random, Member::new(b'0', marker))
+        let mut members = Vec::new();
+        if self.taste == Taste::Tame {
+            // umoci makes no directory for a marker.
+            self.note(&name, b'5');
+            members = dress(&mut self.random, dir(&name));
+        }
+        members.extend(dress(&mut self.random, Member::new(b'0', marker)));
+        members
     }
 
     /// Entries that are mostly refused.
@@ -381,69 +444,4 @@ impl Generator {
             _ => Member::new(b'0', ".wh."),
         }
     }
-
-    fn attributes(&mut self, member: Member) -> Member {
-        let mode = match self.random.below(6) {
-            0 => self.random.below(0o10000),
-            1 => 0,
-            2 => 0o4755,
-            3 => 0o2775,
-            _ => 0o755,
-        };
-        let (uid, gid) = (self.owner(), self.owner());
-        let member = member.mode(mode).owner(uid, gid);
-        let member = self.times(member);
-        self.xattrs(member)
-    }
-
-    fn owner(&mut self) -> u64 {
-        *self
-            .random
-            .pick(&[0, 0, 0, 1000, 5, 65_534, 70_000, 2_097_152, 4_294_967_294])
-    }
-
-    fn times(&mut self, member: Member) -> Member {
-        let seconds = 1 + self.random.below(1_500_000_000);
-        let member = member.mtime(seconds);
-        match self.random.below(16) {
-            0 => member.pax("mtime", format!("{seconds}.123456789")),
-            1 => member.pax("mtime", "-17.25"),
-            2 => member.pax("mtime", "9223372036.8"),
-            3 => member.pax("mtime", "92233720369"),
-            4 => member.pax("atime", format!("{}.5", self.random.below(1_500_000_000))),
-            // Binary: -2, and 2^33.
-            5 => member.patch(136, [[0xff; 11].as_slice(), &[0xfe]].concat()),
-            6 => member.patch(136, [0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]),
-            7 => member.mtime(MTIME),
-            _ => member,
-        }
-    }
-
-    fn xattrs(&mut self, member: Member) -> Member {
-        let member = match self.random.below(10) {
-            0 => member.xattr("user.a", "1"),
-            1 if self.taste == Taste::Wild => {
-                member.xattr("user.b", b"bin\0ary\n=").xattr("user.a", "")
-            }
-            1 => member.xattr("user.b", b"bin\0ary\n="),
-            2 => member.xattr("trusted.overlay.opaque", "y"),
-            3 if member.typeflag() == b'0' => member.xattr("security.capability", CAPABILITY),
-            _ => member,
-        };
-        match self.random.below(24) {
-            0 if member.typeflag() == b'5' && self.taste == Taste::Wild => {
-                member.xattr("system.posix_acl_default", acl())
-            }
-            1 if member.typeflag() != b'2' && self.taste == Taste::Wild => {
-                member.xattr("system.posix_acl_access", acl())
-            }
-            2 if self.taste == Taste::Wild => member.xattr("user.c", "x".repeat(3000)),
-            _ => member,
-        }
-    }
 }
-
-/// A version 2 file capability: `cap_net_raw+ep`.
-const CAPABILITY: &[u8] = &[
-    1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-];

@@ -2,17 +2,19 @@
 //!
 //! It means the same as the image specification where these stay out, as [`Taste::Tame`](super::Taste) keeps them: paths
 //! through symlinks (umoci writes through those of lower layers, overlayfs replaces them), whiteouts in the bottom layer
-//! (containerd deletes what the layer wrote before them), default ACLs, empty extended attributes (umoci loses them) and hard links to lower layers. Not compared: times
-//! of directories (umoci's are those of the last change below some of them) and those that no file can have, and the
-//! attributes of inodes with several names (umoci does not apply a hard link's own header).
+//! (containerd deletes what the layer wrote before them), default ACLs, setgid bits (there implied directories inherit them), empty extended attributes (umoci loses them), two entries
+//! with one path (of the first of them umoci remembers what it removed) and hard links to lower layers. Not compared:
+//! directories that only whiteouts need (umoci does not make them), attributes of directories where a marker may hide those
+//! that containerd copies (umoci has removed them), times of directories (umoci's are those of the last change below some of them) and those that no file can have. Hard links say
+//! what their target said (umoci does not apply their own header).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use parapull_snapshotter::digest::Digest;
 use parapull_snapshotter::unpack::{FixError, Position};
 
+use super::super::archive::Member;
 use super::super::lane::{Layer, at, place};
 use super::super::machine::Mounted;
 use super::super::tree::{Node, Tree};
@@ -33,6 +35,10 @@ pub fn is_installed() -> bool {
 /// # Errors
 /// What differs.
 pub fn judge(plans: &[Plan]) -> Result<bool, String> {
+    let has_whiteout = |plan: &Plan| plan.members().any(Member::is_whiteout);
+    if plans.first().is_none_or(has_whiteout) {
+        return Ok(false);
+    }
     let place = place();
     let tars: Vec<Vec<u8>> = plans.iter().map(Plan::tar).collect();
     let rootfs = place.path().join("rootfs");
@@ -58,39 +64,43 @@ pub fn judge(plans: &[Plan]) -> Result<bool, String> {
         layers.insert(0, layer);
     }
     // A file of a lower layer above an implied directory is replaced here and by containerd, and refused by umoci.
-    if theirs.is_err() || layers.is_empty() {
+    if theirs.is_err() {
         return Ok(false);
     }
+    let is_opaque = |member: &Member| member.data_or_name_contains(b".wh..wh..opq");
+    let has_opaque = plans.iter().any(|plan| plan.members().any(is_opaque));
     let roots: Vec<PathBuf> = layers.iter().map(Layer::root).collect();
     let ours = if let [root] = &roots[..] {
-        comparable(&Tree::read(root))
+        comparable(&Tree::read(root), has_opaque)
     } else {
         let opaque = layers.iter().position(|layer| layer.staged.opaque_root);
         let height = opaque.map_or(layers.len(), |index| index + 1).max(2);
         let mounted = Mounted::overlay(&roots[..height], place.path().join("merged"))
             .map_err(|errno| format!("mount: {errno}"))?;
-        comparable(&Tree::read(mounted.path()))
+        comparable(&Tree::read(mounted.path()), has_opaque)
     };
-    let theirs = comparable(&Tree::read(&rootfs));
+    let theirs = comparable(&Tree::read(&rootfs), has_opaque);
+    let is_for_a_whiteout = |path: &Vec<u8>, node: &Node| {
+        let is_new = node.kind == 'd' && node.mode == 0o755 && node.owner() == (0, 0);
+        is_new && !theirs.0.contains_key(path)
+    };
+    let mut ours = ours;
+    ours.0.retain(|path, node| !is_for_a_whiteout(path, node));
     if ours == theirs {
         return Ok(true);
     }
     Err(format!("here\n{ours:?}\nby umoci\n{theirs:?}"))
 }
 
-fn comparable(tree: &Tree) -> Tree {
-    let mut names: BTreeMap<&[u8], usize> = BTreeMap::new();
-    for node in tree.0.values() {
-        *names.entry(&node.first).or_default() += 1;
-    }
+fn comparable(tree: &Tree, has_opaque: bool) -> Tree {
     let nodes = tree.0.iter().map(|(path, node)| {
         let mut node = Node { ..node.clone() };
         let has_no_time = node.mtime.0 <= 0 || node.mtime.0 > LATEST_S;
         if node.kind == 'd' || has_no_time {
             node.mtime = (0, 0);
         }
-        if names[&node.first[..]] > 1 && node.kind != 'd' {
-            (node.mode, node.uid, node.gid, node.mtime) = (0, 0, 0, (0, 0));
+        if node.kind == 'd' && has_opaque {
+            (node.mode, node.uid, node.gid) = (0o755, 0, 0);
             node.xattrs.clear();
         }
         (path.clone(), node)
