@@ -143,6 +143,7 @@ impl Engine {
             image: (payer, permit),
             threads,
             threads_told: 1,
+            threads_said: 1,
         }));
         let Some(layer) = self.layers.get_mut(&layer_id) else {
             return;

@@ -19,8 +19,8 @@ pub use mishaps::{
     Sleep,
 };
 pub use pull::{
-    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalFault, LocalFaultKind, PlannedLayer,
-    PullSpec, Scenario,
+    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalBytes, LocalFault, LocalFaultKind,
+    PlannedLayer, PullSpec, Scenario,
 };
 pub use registry::{Fault, Faults, RegistryProfile};
 pub use size::{ByteSize, ByteSizeError};

@@ -33,6 +33,7 @@ mod bound;
 mod bundle;
 mod canary;
 mod check;
+mod coverage;
 mod draw;
 mod events;
 pub mod gantt;
@@ -53,6 +54,7 @@ mod world;
 pub use bundle::{Bundle, line};
 pub use canary::{CanaryScenario, canaries, catch_canaries};
 pub use check::check;
+pub use coverage::{Coverage, Point};
 pub use generate::generate;
 #[cfg(feature = "mutants")]
 pub use mutants::{Caught, hunt_mutant};

@@ -3,6 +3,7 @@
 use parapull_engine::{BlobId, ImageId, LayerError, LayerId, Limits, Outcome, Place, PullStats};
 use serde::{Deserialize, Serialize};
 
+use crate::coverage::Coverage;
 use crate::plan::Plan;
 use crate::world::Violation;
 
@@ -63,12 +64,7 @@ pub(crate) struct Record {
     pub(crate) new_lives: u64,
     pub(crate) faults_met: u64,
     pub(crate) local_faults: u64,
-    pub(crate) connection_faults: u64,
-    pub(crate) clogged: u64,
-    pub(crate) paused: u64,
-    pub(crate) told_late: u64,
-    pub(crate) told_twice: u64,
-    pub(crate) absences: u64,
+    pub(crate) coverage: Coverage,
     pub(crate) crashes: u64,
     pub(crate) link_bytes: u64,
     pub(crate) disk_bytes: u64,

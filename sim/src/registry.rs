@@ -9,8 +9,10 @@ use parapull_engine::{BlobId, ByteRange, FetchError, FetchMode, OpId, SourceId};
 use parapull_scenario::registry::{Fault, FaultKind, FaultTarget, RangeSupport, Redirect};
 use parapull_scenario::{ConnectionFault, ConnectionFaultKind, RegistryProfile, Scenario};
 
+use crate::coverage::{Coverage, Point};
 use crate::draw::{self, Purpose};
 use crate::plan::Plan;
+use crate::world::coverage::fault_point;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,7 @@ pub(crate) struct Registry {
     redirected: BTreeSet<BlobId>,
     pub(crate) requests: u64,
     pub(crate) faults_met: u64,
+    pub(crate) coverage: Coverage,
 }
 
 impl Registry {
@@ -99,6 +102,7 @@ impl Registry {
             redirected: BTreeSet::new(),
             requests: 0,
             faults_met: 0,
+            coverage: Coverage::default(),
         }
     }
 
@@ -179,7 +183,9 @@ impl Registry {
     /// Decides how a request is answered; called once for each, at its first byte.
     pub(crate) fn answer(&mut self, now: u64, request: &Request, plan: &Plan) -> Answer {
         self.requests += 1;
-        if let Some(answer) = self.too_many(now) {
+        if request.source == SICK
+            && let Some(answer) = self.too_many(now)
+        {
             return answer;
         }
         let fault = self.meet(request, plan);
@@ -188,6 +194,7 @@ impl Registry {
         let whole_by_chance = request.body == ByteRange::new(0, size);
         if let Some(kind) = fault {
             self.faults_met += 1;
+            self.coverage.sometimes(fault_point(kind));
             return faulty(kind, ranged);
         }
         match self.profile.ranges {
@@ -212,6 +219,9 @@ impl Registry {
             self.second = (second, 0);
         }
         self.second.1 += 1;
+        if self.second.1 > max {
+            self.coverage.sometimes(Point::RateLimited);
+        }
         (self.second.1 > max).then_some(Answer::Failed {
             error: FetchError::RateLimited,
             retry_after_ms: self
@@ -223,7 +233,7 @@ impl Registry {
 
     /// Counts a request at every fault it fits; returns the first one it meets.
     fn meet(&mut self, request: &Request, plan: &Plan) -> Option<FaultKind> {
-        if request.source != SourceId(0) {
+        if request.source != SICK {
             return None;
         }
         let mut met = None;
@@ -323,6 +333,8 @@ const fn failed(error: FetchError) -> Answer {
     }
 }
 
+/// The source whose limits and faults the scenario describes; its mirrors have none.
+pub(crate) const SICK: SourceId = SourceId(0);
 const NANOS_PER_MICRO: u64 = 1_000;
 const NANOS_PER_MILLI: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;

@@ -7,6 +7,7 @@
 mod callers;
 mod canary;
 mod clogs;
+pub(crate) mod coverage;
 mod crash;
 mod delivery;
 mod fetches;
@@ -25,6 +26,7 @@ use parapull_engine::{
 use parapull_scenario::{PullSpec, Scenario};
 
 use crate::bound;
+use crate::coverage::Point;
 use crate::events::{Coming, Events};
 use crate::plan::{Plan, ScenarioError};
 use crate::record::{Bound, Record};
@@ -177,6 +179,7 @@ impl<'a> World<'a> {
         self.check_nothing_left()?;
         self.record.requests = self.registry.requests;
         self.record.faults_met = self.registry.faults_met;
+        self.record.coverage.add(&self.registry.coverage);
         self.record.link_bytes = self.link.used();
         self.record.disk_bytes = self.disk.written();
         Ok(Finished {
@@ -251,6 +254,7 @@ impl<'a> World<'a> {
                 self.canary_at_first_byte(op);
                 return self.on_first_byte(op);
             }
+            Coming::LocalRead { op } => return self.on_received(op),
             Coming::Stored { op } => return self.on_stored(op),
             Coming::StallOver { op } => return self.on_stall_over(op),
             Coming::CancelDue { op } => return self.on_cancel_due(op),
@@ -283,10 +287,12 @@ impl<'a> World<'a> {
             observer(self.now + self.slept, &input);
         }
         self.promises.hear(&input);
+        self.cover_input(&input);
         self.tell_again(&input);
         self.engine.handle_input(self.clock(), input);
         self.drain()?;
         self.engine.check_invariants();
+        self.cover_holds();
         self.crash_if_due();
         Ok(())
     }
@@ -302,6 +308,7 @@ impl<'a> World<'a> {
                 Output::Action(action) => self.act(action)?,
                 Output::Event(event) => self.on_event(event)?,
                 Output::Idle { wake } => {
+                    self.cover_wake(wake);
                     self.wake = wake.map(|wake| wake.at.0.saturating_sub(self.slept));
                     if self.wake.is_some_and(|wake| wake <= self.now) {
                         return Err(Violation::Liveness(format!(
@@ -317,6 +324,7 @@ impl<'a> World<'a> {
 
     fn act(&mut self, action: Action) -> Result<(), Violation> {
         self.check_promises(&action)?;
+        self.cover_action(&action);
         match action {
             Action::FetchRange { .. } => self.start_fetch(&action),
             Action::GrantCredit { op, bytes } => self.grant(op, bytes),
@@ -355,6 +363,7 @@ impl<'a> World<'a> {
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), Violation> {
+        self.cover_event(&event);
         match event {
             Event::LayerReady { place } => self.on_ready(place)?,
             Event::LayerFailed { place, error } => self.on_layer_failed(place, error)?,
@@ -373,7 +382,6 @@ impl<'a> World<'a> {
             Event::Degraded { .. } => self.record.degraded += 1,
             Event::Retrying { .. } => {
                 self.record.retries += 1;
-                self.promises.check_retry()?;
             }
             Event::NewLife { .. } => self.record.new_lives += 1,
         }
@@ -424,6 +432,7 @@ impl<'a> World<'a> {
     }
 
     fn on_sleep(&mut self, sleep: usize) {
+        self.record.coverage.sometimes(Point::Slept);
         self.slept += self.scenario.mishaps.sleeps[sleep].for_ms * NANOS_PER_MILLI;
         self.inbox.push_back(Input::TimerReached);
     }

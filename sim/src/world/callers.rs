@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use parapull_engine::{Have, ImageId, Input, LayerError, Place, Pull, PullLayer};
-use parapull_scenario::Awaiting;
+use parapull_engine::{
+    ByteRange, Have, HostId, ImageId, Input, LayerError, Place, Pull, PullLayer,
+};
+use parapull_scenario::{Awaiting, PullSpec};
 
 use super::{Violation, World};
+use crate::coverage::Point;
 use crate::events::Coming;
 use crate::plan::Plan;
 
@@ -47,7 +50,7 @@ impl World<'_> {
             } else if self.is_elsewhere(layer) {
                 Have::Elsewhere
             } else {
-                Have::Nothing
+                local(spec, index, self.plan.layer(layer).compressed_bytes)
             };
             let planned = self.plan.layer(layer);
             layers.push(PullLayer {
@@ -55,7 +58,9 @@ impl World<'_> {
                 size: planned.compressed_bytes,
                 layer,
                 chain: self.plan.chain_of(Place { image, index }),
-                sources: planned.sources,
+                hosts: (0..planned.sources)
+                    .map(|host| HostId(host.into()))
+                    .collect(),
                 have,
             });
         }
@@ -93,7 +98,7 @@ impl World<'_> {
         };
         let left = std::mem::take(&mut caller.waiting);
         if !left.is_empty() {
-            self.record.absences += 1;
+            self.sometimes(Point::CallersLeave);
         }
         for index in &left {
             self.leave(pull, *index);
@@ -111,6 +116,7 @@ impl World<'_> {
         let is_here = caller.requested && !caller.gone;
         let linked = caller.linked;
         for index in back.into_iter().filter(|index| is_here && *index >= linked) {
+            self.sometimes(Point::CallersReturn);
             self.call(pull, index);
         }
     }
@@ -131,6 +137,9 @@ impl World<'_> {
         if !self.callers[pull].waiting.insert(index) {
             return;
         }
+        if self.callers_each(pull) > 1 {
+            self.sometimes(Point::CallersDoubled);
+        }
         for _ in 0..self.callers_each(pull) {
             self.inbox.push_back(Input::LayerAwaited { image, index });
         }
@@ -149,7 +158,9 @@ impl World<'_> {
         if outright {
             self.inbox.push_back(Input::PullCancelled { image });
         } else {
-            for index in std::mem::take(&mut caller.waiting) {
+            let left = std::mem::take(&mut caller.waiting);
+            self.sometimes(Point::CancelledByLeaving);
+            for index in left {
                 self.leave(pull, index);
             }
         }
@@ -201,6 +212,20 @@ impl World<'_> {
 
     pub(super) fn layer_count(&self, image: ImageId) -> u32 {
         u32::try_from(self.plan.pulls[image.0 as usize].len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What of a layer's blob lies in the local store.
+fn local(spec: &PullSpec, index: u32, size: u64) -> Have {
+    let at = |permille: u32| {
+        let bytes = u128::from(size) * u128::from(permille.min(1_000)) / 1_000;
+        u64::try_from(bytes).unwrap_or(size)
+    };
+    let local = spec.local.iter().find(|local| local.index == index);
+    match local.map(|local| (at(local.from_permille), at(local.to_permille))) {
+        Some((0, end)) if end == size => Have::LocalBlob,
+        Some((start, end)) if start < end => Have::Ranges(vec![ByteRange::new(start, end)]),
+        Some(_) | None => Have::Nothing,
     }
 }
 

@@ -3,6 +3,7 @@
 use parapull_engine::OpId;
 
 use super::{NANOS_PER_MILLI, Violation, World};
+use crate::coverage::Point;
 use crate::draw::{self, Purpose};
 
 impl World<'_> {
@@ -32,7 +33,9 @@ impl World<'_> {
             })
             .map(|clog| self.clog_end(clog))
             .max();
-        self.record.clogged += u64::from(until.is_some());
+        if until.is_some() {
+            self.sometimes(Point::Clogged);
+        }
         until
     }
 

@@ -21,6 +21,7 @@ impl World<'_> {
 
     fn crash(&mut self) {
         self.record.crashes += 1;
+        self.cover_crash();
         self.lives = self.lives.rotate_left(1) ^ self.engine.trace_hash();
         self.engine = Engine::new(self.plan.config, self.clock());
         self.wake = None;

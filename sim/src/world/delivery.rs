@@ -3,6 +3,7 @@
 use parapull_engine::{Input, OpId};
 
 use super::{Violation, World};
+use crate::coverage::Point;
 use crate::draw::{self, Purpose};
 use crate::events::Coming;
 
@@ -12,7 +13,7 @@ impl World<'_> {
         let Some(nanos) = op_of(&input).and_then(|op| self.lateness(op)) else {
             return Some(input);
         };
-        self.record.told_late += 1;
+        self.sometimes(Point::ToldLate);
         self.keep_for_later(nanos, input);
         None
     }
@@ -28,7 +29,7 @@ impl World<'_> {
         let parts = [op.0, self.record.crashes, 0];
         let drawn = draw::keyed(self.scenario.seed, Purpose::Twice, parts);
         if drawn % 1_000 < u64::from(delivery.twice_permille) && self.promises.repeat(op) {
-            self.record.told_twice += 1;
+            self.sometimes(Point::ToldTwice);
             let nanos = drawn % (u64::from(delivery.late_us_max) * NANOS_PER_MICRO + 1);
             self.keep_for_later(nanos, input.clone());
         }

@@ -4,11 +4,13 @@ use parapull_engine::{
     Action, BlobId, ByteRange, Class, Destination, FetchError, FetchMode, Input, OpId, SourceId,
 };
 
-use parapull_scenario::{Canary, ConnectionFaultKind};
+use parapull_scenario::{Canary, ConnectionFaultKind, LocalFaultKind};
 
+use super::trees::per_second;
 use super::{Violation, World};
+use crate::coverage::Point;
 use crate::events::Coming;
-use crate::registry::{Answer, Body, Cut, Request};
+use crate::registry::{Answer, Body, Cut, Request, SICK};
 
 /// A fetch in flight.
 #[derive(Debug)]
@@ -66,9 +68,9 @@ impl Fetch {
         matches!(self.stage, Stage::Asked | Stage::Queued)
     }
 
-    /// Waits for credit, and since when.
+    /// Since when it waits for credit; one that was never told where to read on from waits for something else.
     pub(super) fn held_since(&self) -> Option<u64> {
-        (self.stage == Stage::Held).then_some(self.held_since)
+        (self.stage == Stage::Held && !self.unaimed).then_some(self.held_since)
     }
 
     const fn is_unconnected(&self) -> bool {
@@ -100,7 +102,8 @@ impl World<'_> {
             return Ok(());
         };
         let planned = *self.plan.blob(blob);
-        if range.end > planned.compressed_bytes || range.is_empty() || source.0 >= planned.sources {
+        let is_known = source == SourceId::LOCAL || source.0 < planned.sources;
+        if range.end > planned.compressed_bytes || range.is_empty() || !is_known {
             return Err(Violation::Correctness(format!(
                 "asks for {range:?} of {blob:?} from {source:?}, which there is not"
             )));
@@ -137,10 +140,34 @@ impl World<'_> {
         self.fetches.insert(op, fetch);
         self.record
             .fetch_begins(self.now, blob, self.fetches.len())?;
-        if self.registry.connect(op) {
+        if source == SourceId::LOCAL {
+            self.read_locally(op, blob);
+        } else if source != SICK || self.registry.connect(op) {
             self.ask(op);
+        } else {
+            self.sometimes(Point::ConnectionQueued);
         }
         Ok(())
+    }
+
+    /// Reads from the local store: no request, no connection, no link.
+    fn read_locally(&mut self, op: OpId, blob: BlobId) {
+        let index = self.plan.index_of_blob(blob);
+        let fault = self.local_fault(index, |kind| {
+            matches!(
+                kind,
+                LocalFaultKind::LocalGone | LocalFaultKind::LocalCorrupt
+            )
+        });
+        let Some(fetch) = self.fetches.get_mut(&op) else {
+            return;
+        };
+        match fault {
+            Some(LocalFaultKind::LocalGone) => fetch.body.cut = Some((0, Cut::Lost)),
+            Some(_) => fetch.body.corrupt = Some(fetch.range.start),
+            None => {}
+        }
+        self.proceed(op);
     }
 
     fn ask(&mut self, op: OpId) {
@@ -151,6 +178,15 @@ impl World<'_> {
         if let Some(fetch) = self.fetches.get_mut(&op) {
             fetch.stage = Stage::Asked;
             fetch.connection = connection;
+        }
+        let met = match connection {
+            Some(ConnectionFaultKind::Refused) => Some(Point::Refused),
+            Some(ConnectionFaultKind::NameUnknown) => Some(Point::NameUnknown),
+            Some(ConnectionFaultKind::SlowClose { .. }) => Some(Point::SlowClose),
+            None => None,
+        };
+        if let Some(point) = met {
+            self.sometimes(point);
         }
         let nanos = match connection {
             Some(ConnectionFaultKind::Refused) => self.registry.round_trip_nanos(),
@@ -181,7 +217,6 @@ impl World<'_> {
             return Ok(());
         };
         if self.fetches.get(&op).is_some_and(Fetch::is_unconnected) {
-            self.record.connection_faults += 1;
             self.fail_fetch(op, FetchError::Connection, None);
             return Ok(());
         }
@@ -246,6 +281,12 @@ impl World<'_> {
             fetch.stage = Stage::Receiving(portion);
             portion
         };
+        if fetch.source == SourceId::LOCAL {
+            let rate = self.scenario.host.disk_bytes_per_second;
+            let at = self.now + per_second(portion, rate).max(1);
+            self.events.push(at, Coming::LocalRead { op });
+            return;
+        }
         let cap = fetch.body.cap.unwrap_or(u64::MAX);
         let cap = cap.min(self.registry.connection_cap());
         self.link.start(self.now, op, portion, cap);
@@ -478,7 +519,6 @@ impl World<'_> {
         if let Some(ConnectionFaultKind::SlowClose { ms }) =
             fetch.and_then(|fetch| fetch.connection)
         {
-            self.record.connection_faults += 1;
             let at = self.now + u64::from(ms) * NANOS_PER_MILLI;
             self.events.push(at, Coming::Closed { op });
         } else {

@@ -42,6 +42,10 @@ impl Lane {
         self.stage == Stage::Input
     }
 
+    pub(super) const fn threads_told(&self) -> u32 {
+        self.threads_told
+    }
+
     pub(super) fn waits_for_disk(&self) -> bool {
         matches!(self.stage, Stage::Writing(_))
     }

@@ -2,6 +2,7 @@
 
 use parapull_scenario::Paused;
 
+use super::coverage::pause_point;
 use super::{NANOS_PER_MILLI, World};
 
 impl World<'_> {
@@ -23,7 +24,7 @@ impl World<'_> {
         for (pause, count) in self.scenario.mishaps.pauses.iter().zip(&mut self.pauses) {
             if *count < pause.times && fits(pause.of) {
                 *count += 1;
-                self.record.paused += 1;
+                self.record.coverage.sometimes(pause_point(pause.of));
                 return u64::from(pause.for_ms) * NANOS_PER_MILLI;
             }
         }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parapull_engine::{Action, BlobId, Destination, Input, Instant, OpId, SourceId};
 
-use super::delivery::op_of;
 use super::{NANOS_PER_SECOND, Violation, World};
 
 /// A place in a blob at a source.
@@ -16,21 +15,18 @@ pub(super) struct Promises {
     /// Where a request failed last: from when on it may be repeated.
     not_before: BTreeMap<Spot, Instant>,
     cancelled: BTreeSet<OpId>,
-    /// Fetches that waited for credit when they were cancelled.
-    starved: BTreeSet<OpId>,
+    /// Blobs one of whose fetches was cancelled while it waited for credit, and which were not dropped since.
+    starved: BTreeSet<BlobId>,
     /// Ops whose end was told twice.
     repeated: BTreeSet<OpId>,
     /// Blobs that were opened for the spool and not dropped since.
     stored: BTreeSet<BlobId>,
     /// Drops under way.
     drops: BTreeMap<OpId, BlobId>,
-    /// The op that the fact at hand is about.
-    hearing: Option<OpId>,
 }
 
 impl Promises {
     pub(super) fn hear(&mut self, input: &Input) {
-        self.hearing = op_of(input);
         if let Input::BytesDropped { op } = input
             && let Some(blob) = self.drops.remove(op)
         {
@@ -52,16 +48,6 @@ impl Promises {
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
-
-    /// A range is asked for again: not because a fetch waited for credit.
-    pub(super) fn check_retry(&self) -> Result<(), Violation> {
-        match self.hearing.filter(|op| self.starved.contains(op)) {
-            Some(op) => Err(Violation::Correctness(format!(
-                "a fetch that waited for credit was taken for stalled: {op:?}"
-            ))),
-            None => Ok(()),
-        }
-    }
 }
 
 impl World<'_> {
@@ -76,6 +62,11 @@ impl World<'_> {
                 to,
                 ..
             } => {
+                if range.start > 0 && self.promises.starved.remove(&blob) {
+                    return Err(Violation::Correctness(format!(
+                        "a fetch that waited for credit was taken for stalled: of {blob:?}"
+                    )));
+                }
                 let spot = (blob, source, range.start);
                 // A first attempt begins anew: at another source, or for a new life of the blob.
                 if let Some(until) = self.promises.not_before.remove(&spot)
@@ -94,6 +85,7 @@ impl World<'_> {
                 }
             }
             Action::DropBytes { op, blob, range } if range.start == 0 => {
+                self.promises.starved.remove(&blob);
                 self.promises.drops.insert(op, blob);
                 Ok(())
             }
@@ -108,9 +100,11 @@ impl World<'_> {
             )));
         }
         // What it kept may not have been told yet, if it began to wait this very moment.
-        let since = self.fetches.get(&op).and_then(super::Fetch::held_since);
-        if since.is_some_and(|since| self.now - since > NANOS_PER_SECOND) {
-            self.promises.starved.insert(op);
+        let fetch = self.fetches.get(&op);
+        if let Some((fetch, since)) = fetch.and_then(|fetch| Some((fetch, fetch.held_since()?)))
+            && self.now - since > NANOS_PER_SECOND
+        {
+            self.promises.starved.insert(fetch.blob);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use parapull_engine::{BlobId, ByteRange, Input, LayerId, LinkError, OpId, Place, Tree};
 use parapull_scenario::{Canary, LocalFaultKind, Paused};
 
+use super::coverage::local_point;
 use super::{Violation, World};
 use crate::events::Coming;
 
@@ -147,7 +148,9 @@ impl World<'_> {
         layer: LayerId,
     ) -> Result<(), Violation> {
         let trees = self.trees.entry(layer).or_default();
-        if !trees.original && !trees.linked && !trees.elsewhere {
+        // That a tree is gone may have been seen already, and be told late.
+        let is_late = self.scenario.mishaps.delivery.is_some();
+        if !trees.original && !trees.linked && !trees.elsewhere && !is_late {
             return Err(Violation::Correctness(format!(
                 "{layer:?} is cloned, but there is no tree of it"
             )));
@@ -277,7 +280,8 @@ impl World<'_> {
             matches!(kind, LocalFaultKind::LinkSourceGone)
         });
         let trees = self.trees.entry(layer).or_default();
-        if gone.is_some() && !trees.linked {
+        let is_anywhere = trees.original || trees.elsewhere;
+        if (gone.is_some() || !is_anywhere) && !trees.linked {
             (trees.original, trees.elsewhere) = (false, false);
             let error = LinkError::SourceGone;
             return Input::LinkFailed { op, error };
@@ -296,14 +300,19 @@ impl World<'_> {
             LocalFaultKind::LinkNeedsParents => generic,
             LocalFaultKind::LinkSourceGone => !matches!(tree, Tree::Own(_)),
             LocalFaultKind::LinkDisk => true,
-            LocalFaultKind::LaneDisk { .. } | LocalFaultKind::LaneBadImage { .. } => false,
+            LocalFaultKind::LaneDisk { .. }
+            | LocalFaultKind::LaneBadImage { .. }
+            | LocalFaultKind::LocalGone
+            | LocalFaultKind::LocalCorrupt => false,
         })?;
         Some(match kind {
             LocalFaultKind::LinkNeedsParents => LinkError::NeedsParents,
             LocalFaultKind::LinkSourceGone => LinkError::SourceGone,
             LocalFaultKind::LinkDisk
             | LocalFaultKind::LaneDisk { .. }
-            | LocalFaultKind::LaneBadImage { .. } => LinkError::Disk,
+            | LocalFaultKind::LaneBadImage { .. }
+            | LocalFaultKind::LocalGone
+            | LocalFaultKind::LocalCorrupt => LinkError::Disk,
         })
     }
 
@@ -325,6 +334,7 @@ impl World<'_> {
             {
                 *count += 1;
                 self.record.local_faults += 1;
+                self.record.coverage.sometimes(local_point(fault.kind));
                 return Some(fault.kind);
             }
         }
