@@ -172,7 +172,10 @@ impl Member {
             return Vec::new();
         };
         let in_records = || {
-            let record = last.pax.iter().rfind(|(key, _)| key == b"path");
+            let record = last
+                .pax
+                .iter()
+                .rfind(|(key, _)| key == b"GNU.sparse.name" || key == b"path");
             record.map(|(_, value)| value.clone())
         };
         let in_header = || {

@@ -226,54 +226,7 @@ impl Watch {
         if !descriptors(arguments).all(|path| self.is_inside(path)) {
             return Err("a descriptor outside the layer");
         }
-        match name {
-            "openat2" => {
-                let beneath = [
-                    "RESOLVE_BENEATH",
-                    "RESOLVE_NO_SYMLINKS",
-                    "RESOLVE_NO_MAGICLINKS",
-                ];
-                let in_root = ["RESOLVE_IN_ROOT", "RESOLVE_NO_MAGICLINKS"];
-                let has = |flags: &[&str]| flags.iter().all(|flag| arguments.contains(flag));
-                (has(&beneath) || has(&in_root))
-                    .then_some(())
-                    .ok_or("an openat2 without bounds")
-            }
-            "openat" | "newfstatat" | "statx" | "fchownat" | "utimensat" | "faccessat" => {
-                let path = texts.first().map_or("", String::as_str);
-                let is_itself = matches!(path, "" | ".");
-                let follows_not = arguments.contains("NOFOLLOW");
-                (is_itself || is_name(path) && follows_not)
-                    .then_some(())
-                    .ok_or("a name that is followed")
-            }
-            // The first text of a symlink is its target, which is kept and not resolved.
-            "symlinkat" => texts
-                .get(1)
-                .is_some_and(|leaf| is_name(leaf))
-                .then_some(())
-                .ok_or("more than a name"),
-            "linkat" => {
-                let are_names = texts.len() == 2 && texts.iter().all(|leaf| is_name(leaf));
-                let follows = arguments.contains("AT_SYMLINK_FOLLOW");
-                (are_names && !follows)
-                    .then_some(())
-                    .ok_or("a link by more than names")
-            }
-            // What it reads is the second text.
-            "readlinkat" => {
-                let is_itself = texts.first().is_some_and(String::is_empty);
-                is_itself.then_some(()).ok_or("a link read by a name")
-            }
-            "mkdirat" | "mknodat" | "unlinkat" | "renameat2" | "fchmodat" => {
-                let are_names = texts.iter().all(|leaf| leaf.is_empty() || is_name(leaf));
-                are_names.then_some(()).ok_or("more than a name")
-            }
-            "fcntl" | "close" | "getdents64" | "fchmod" | "fchown" | "fstat" | "pwrite64"
-            | "read" | "ftruncate" | "fsetxattr" | "fgetxattr" | "flistxattr" | "ioctl"
-            | "lseek" | "fallocate" => Ok(()),
-            _ => Err("a call that no rule knows"),
-        }
+        by_descriptor(name, arguments, &texts)
     }
 
     /// Only the staging directory itself and the roots of lower layers are named from outside.
@@ -293,6 +246,58 @@ impl Watch {
                 .trim_end_matches("(deleted)"),
         );
         path.starts_with(&self.staging) || path.starts_with(&self.lower)
+    }
+}
+
+/// What each call may say beside a descriptor inside the layer.
+fn by_descriptor(name: &str, arguments: &str, texts: &[String]) -> Result<(), &'static str> {
+    match name {
+        "openat2" => {
+            let beneath = [
+                "RESOLVE_BENEATH",
+                "RESOLVE_NO_SYMLINKS",
+                "RESOLVE_NO_MAGICLINKS",
+            ];
+            let in_root = ["RESOLVE_IN_ROOT", "RESOLVE_NO_MAGICLINKS"];
+            let has = |flags: &[&str]| flags.iter().all(|flag| arguments.contains(flag));
+            (has(&beneath) || has(&in_root))
+                .then_some(())
+                .ok_or("an openat2 without bounds")
+        }
+        "openat" | "newfstatat" | "statx" | "fchownat" | "utimensat" | "faccessat" => {
+            let path = texts.first().map_or("", String::as_str);
+            let is_itself = matches!(path, "" | ".");
+            let follows_not = arguments.contains("NOFOLLOW");
+            (is_itself || is_name(path) && follows_not)
+                .then_some(())
+                .ok_or("a name that is followed")
+        }
+        // The first text of a symlink is its target, which is kept and not resolved.
+        "symlinkat" => texts
+            .get(1)
+            .is_some_and(|leaf| is_name(leaf))
+            .then_some(())
+            .ok_or("more than a name"),
+        "linkat" => {
+            let are_names = texts.len() == 2 && texts.iter().all(|leaf| is_name(leaf));
+            let follows = arguments.contains("AT_SYMLINK_FOLLOW");
+            (are_names && !follows)
+                .then_some(())
+                .ok_or("a link by more than names")
+        }
+        // What it reads is the second text.
+        "readlinkat" => {
+            let is_itself = texts.first().is_some_and(String::is_empty);
+            is_itself.then_some(()).ok_or("a link read by a name")
+        }
+        "mkdirat" | "mknodat" | "unlinkat" | "renameat2" | "fchmodat" => {
+            let are_names = texts.iter().all(|leaf| leaf.is_empty() || is_name(leaf));
+            are_names.then_some(()).ok_or("more than a name")
+        }
+        "fcntl" | "close" | "getdents64" | "fchmod" | "fchown" | "fstat" | "pwrite64" | "read"
+        | "ftruncate" | "fsetxattr" | "fgetxattr" | "flistxattr" | "ioctl" | "lseek"
+        | "fallocate" => Ok(()),
+        _ => Err("a call that no rule knows"),
     }
 }
 

@@ -8,6 +8,7 @@ use parapull_snapshotter::unpack::{Difference, LayerPath, UnpackError};
 use super::super::archive::Member;
 use super::super::tree::{Node, Tree};
 use super::generate::Plan;
+use super::paths::starts;
 
 /// What a comparison met.
 pub type Met = BTreeSet<Difference>;
@@ -160,11 +161,21 @@ fn directories(plan: &Plan) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Whether a path that a directory entry names is no directory in the end: its time may be anywhere.
+/// Whether a path that a directory entry names is, or was meanwhile, no directory: its time may be anywhere.
 fn replaces_directories(plan: &Plan, ours: &Tree) -> bool {
-    let has_whiteouts = plan.members().any(Member::is_whiteout);
-    has_whiteouts
-        || directories(plan).any(|path| ours.0.get(&path).is_none_or(|node| node.kind != 'd'))
+    let is_replaced = |directory: &[u8]| {
+        plan.entries.iter().any(|entry| {
+            let is_other = entry
+                .last()
+                .is_some_and(|last| last.directory_name().is_none());
+            let name = Member::effective_name(entry);
+            let path = LayerPath::clean(&name).filter(|_| is_other);
+            path.is_some_and(|path| starts(directory, path.as_bytes()))
+        })
+    };
+    let is_gone = |path: &[u8]| ours.0.get(path).is_none_or(|node| node.kind != 'd');
+    plan.members().any(Member::is_whiteout)
+        || directories(plan).any(|path| is_gone(&path) || is_replaced(&path))
 }
 
 fn has_directory_time(plan: &Plan, mtime: (i64, i64)) -> bool {
