@@ -42,6 +42,7 @@ while True:
         containerd_socket: "/c.sock".into(),
         settings: vec!["window = \"64MiB\"".into()],
         traces: Some(folder.join("traces")),
+        boot_id: None,
     };
     let mut snapshotter = Snapshotter::start(&programs, &folder, &options).unwrap();
     assert_eq!(snapshotter.proxy(), &Snapshotter::announced(&folder));

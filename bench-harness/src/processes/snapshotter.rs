@@ -17,6 +17,8 @@ pub struct SnapshotterOptions {
     pub settings: Vec<String>,
     /// Where it is to record its pulls; not at all when not given.
     pub traces: Option<PathBuf>,
+    /// The boot it is to take this one for; the kernel's when not given.
+    pub boot_id: Option<String>,
 }
 
 /// A running snapshotter; dropping it stops it.
@@ -72,6 +74,9 @@ impl Snapshotter {
             .arg(&proxy.root)
             .arg("--containerd-address")
             .arg(&options.containerd_socket);
+        if let Some(boot_id) = &options.boot_id {
+            command.arg("--boot-id").arg(boot_id);
+        }
         let process = Process::start(
             "parapull-snapshotter",
             &mut command,

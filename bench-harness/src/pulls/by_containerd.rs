@@ -239,6 +239,7 @@ impl Stage {
             containerd_socket: containerd.socket().into(),
             settings: Vec::new(),
             traces: Some(traces(folder)),
+            boot_id: None,
         };
         let snapshotter = Snapshotter::start(&self.programs, &own, &options)?;
         Ok((containerd, Some(snapshotter)))

@@ -219,6 +219,7 @@ impl Node {
             containerd_socket: containerd.socket().into(),
             settings: settings.iter().map(|line| (*line).to_owned()).collect(),
             traces: None,
+            boot_id: None,
         };
         let snapshotter = Snapshotter::start(programs, &folder, &options).unwrap();
         Self {
@@ -235,6 +236,18 @@ impl Node {
     /// off, has found it.
     pub(crate) fn crash_snapshotter(&mut self) {
         self.snapshotter.kill();
+        self.start_snapshotter_again();
+    }
+
+    /// The same as if the whole machine had stopped, after `loss` has done to the snapshotter's root what that does to files.
+    pub(crate) fn lose_power(&mut self, loss: impl FnOnce()) {
+        self.snapshotter.kill();
+        loss();
+        self.options.boot_id = Some("after the power failure".to_owned());
+        self.start_snapshotter_again();
+    }
+
+    fn start_snapshotter_again(&mut self) {
         self.snapshotter = Snapshotter::start(&self.programs, &self.folder, &self.options).unwrap();
         let ctr = self.containerd.ctr();
         wait_until("containerd's connection", || {

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::runtimes::{Runtimes, cores, seed};
 use super::status;
+use parapull_snapshotter::client::Forgetting;
 use parapull_snapshotter::config::Config;
 use parapull_snapshotter::driver::{Advice, Driver, Recorder, Settings};
 use parapull_snapshotter::grpc::{BoundSocket, ContentClient, Routes, SnapshotsService, serve};
@@ -50,6 +51,12 @@ pub(crate) struct Serve {
     /// /run/containerd/containerd.sock].
     #[arg(long, value_name = "SOCK")]
     containerd_address: Option<PathBuf>,
+    /// Name of this snapshotter in containerd's configuration.
+    #[arg(long, value_name = "NAME", default_value = "parapull")]
+    snapshotter: String,
+    /// The boot to take this one for: tests lose power with it.
+    #[arg(long, value_name = "ID", hide = true)]
+    boot_id: Option<String>,
     /// error, warn, info, debug or trace; or a filter such as info,parapull_snapshotter=debug.
     #[arg(
         long,
@@ -99,6 +106,7 @@ impl Serve {
             &self.root,
             &store::Options {
                 sync: config.settings.sync,
+                boot_id: self.boot_id.clone(),
                 ..store::Options::default()
             },
         )?;
@@ -128,9 +136,11 @@ impl Serve {
         ));
         let service = SnapshotsService::new(store.clone(), Arc::new(pulls)).into_server();
         let status = status::listen(status_socket, driver.clone())?;
+        let forgetting = tokio::spawn(self.forgetting(&config, seed, &store).run());
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         run_until_stopped(socket, Routes::default().with(service), driver, task).await?;
         status.abort();
+        forgetting.abort();
         // What has become durable here need not be doubted after a reboot.
         tokio::task::spawn_blocking(move || store.sync()).await??;
         Ok(())
@@ -144,11 +154,17 @@ impl Serve {
                 ..config.registry_options()
             })?,
             platform: Platform::host(),
-            advice: Advice {
-                timing: config.timing(),
-                seed,
-            },
+            advice: advice(config, seed),
         })
+    }
+
+    fn forgetting(&self, config: &Config, seed: u64, store: &Store) -> Forgetting {
+        Forgetting {
+            socket: self.containerd_address(config),
+            snapshotter: self.snapshotter.clone(),
+            store: store.clone(),
+            advice: advice(config, seed),
+        }
     }
 
     fn containerd_address(&self, config: &Config) -> PathBuf {
@@ -173,6 +189,13 @@ impl Serve {
                 self.address
             ))
         }
+    }
+}
+
+fn advice(config: &Config, seed: u64) -> Advice {
+    Advice {
+        timing: config.timing(),
+        seed,
     }
 }
 

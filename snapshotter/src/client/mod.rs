@@ -5,6 +5,7 @@
 //! everything until then. Nothing is fetched or unpacked here but the documents.
 
 mod documents;
+mod forgetting;
 mod lease;
 
 use std::future::Future;
@@ -15,6 +16,8 @@ use crate::grpc::{Containerd, ContainerdError, ImageTarget, Prepared, layer_labe
 use crate::image::{Image, Layer};
 use crate::registry::Resolved;
 use crate::store::Labels;
+
+pub use forgetting::Forgetting;
 
 use documents::{blobs, gc_label_of_snapshot};
 

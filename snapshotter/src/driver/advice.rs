@@ -16,6 +16,21 @@ pub struct Advice {
     pub seed: u64,
 }
 
+impl Advice {
+    /// How long to wait after the `attempt`-th attempt (1 = the first) at something local that is tried until it succeeds.
+    pub fn pause(&self, attempt: u32) -> Duration {
+        let timing = Timing {
+            attempts_max: u32::MAX,
+            ..self.timing
+        };
+        let failed = parapull_engine::FetchError::Connection;
+        match request_verdict(&timing, self.seed, LOCAL, failed, attempt, None) {
+            Verdict::After { ms, .. } => Duration::from_millis(ms),
+            Verdict::Degrade | Verdict::GiveUp => Duration::from_millis(timing.backoff_ms_max),
+        }
+    }
+}
+
 impl RetryAdvice for Advice {
     fn after(&self, attempt: u32, error: &FetchError) -> Option<Duration> {
         let retry_after_ms = error
@@ -35,3 +50,6 @@ impl RetryAdvice for Advice {
         }
     }
 }
+
+/// Keeps local attempts out of step with requests to registries.
+const LOCAL: u64 = 1;

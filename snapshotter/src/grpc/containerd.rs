@@ -3,6 +3,8 @@
 //! Each method is one step of a pull; what order they come in is the caller's. Only metadata is written: layers go by way of
 //! the snapshotter.
 
+mod removal;
+
 use std::error::Error as _;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -302,7 +304,7 @@ impl Containerd {
         Ok(found.is_some())
     }
 
-    /// Removes a snapshot; one that is not there is no error.
+    /// Removes a snapshot, and says whether containerd knew it.
     ///
     /// # Errors
     /// [`ContainerdError::Call`].
@@ -310,13 +312,14 @@ impl Containerd {
         &self,
         snapshotter: &str,
         key: &str,
-    ) -> Result<(), ContainerdError> {
+    ) -> Result<bool, ContainerdError> {
         let request = self.request(RemoveSnapshotRequest {
             snapshotter: snapshotter.to_owned(),
             key: key.to_owned(),
         });
         let answer = self.snapshots().remove(request).await;
-        unless_absent(self.told(answer, "remove snapshot", key)).map(drop)
+        let removed = unless_absent(self.told(answer, "remove snapshot", key))?;
+        Ok(removed.is_some())
     }
 
     /// Lets a name stand for an image from here on; labels that the record has stay.

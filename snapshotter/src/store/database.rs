@@ -1,4 +1,5 @@
-//! Metadata in a redb file: one table of records, one of children, one of counters, one of facts.
+//! Metadata in a redb file: one table of records, one of children, one of counters, one of facts, one of
+//! what is lost.
 //!
 //! Every commit is two-phase: redb's one-phase commits had losses after double crashes that two-phase ones never had.
 
@@ -11,6 +12,7 @@ use redb::{
 };
 
 use super::error::{Result, StoreError};
+use super::lost::Lost;
 use super::meta::{MetaRead, MetaStore, MetaWrite, Record, SCHEMA};
 use super::steps::passed;
 
@@ -143,6 +145,15 @@ impl MetaRead for Reading {
                 .map_err(StoreError::metadata("read"))?,
         )
     }
+
+    fn lost(&self) -> Result<Vec<(u64, Lost)>> {
+        all_lost(
+            &self
+                .0
+                .open_table(LOST)
+                .map_err(StoreError::metadata("read"))?,
+        )
+    }
 }
 
 struct Writing(WriteTransaction);
@@ -183,6 +194,15 @@ impl MetaRead for Writing {
             &self
                 .0
                 .open_table(FACTS)
+                .map_err(StoreError::metadata("read"))?,
+        )
+    }
+
+    fn lost(&self) -> Result<Vec<(u64, Lost)>> {
+        all_lost(
+            &self
+                .0
+                .open_table(LOST)
                 .map_err(StoreError::metadata("read"))?,
         )
     }
@@ -250,6 +270,29 @@ impl MetaWrite for Writing {
         Ok(())
     }
 
+    fn put_lost(&mut self, number: u64, lost: &Lost) -> Result<()> {
+        let bytes = lost.encode()?;
+        let mut table = self
+            .0
+            .open_table(LOST)
+            .map_err(StoreError::metadata("write"))?;
+        table
+            .insert(number, bytes.as_slice())
+            .map_err(StoreError::metadata("write"))?;
+        Ok(())
+    }
+
+    fn delete_lost(&mut self, number: u64) -> Result<()> {
+        let mut table = self
+            .0
+            .open_table(LOST)
+            .map_err(StoreError::metadata("write"))?;
+        table
+            .remove(number)
+            .map_err(StoreError::metadata("write"))?;
+        Ok(())
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         passed("before a commit");
         self.0.commit().map_err(StoreError::metadata("commit"))?;
@@ -284,6 +327,9 @@ fn initialise(database: &Database) -> Result<()> {
             .map_err(StoreError::metadata("create"))?;
         transaction
             .open_table(FACTS)
+            .map_err(StoreError::metadata("create"))?;
+        transaction
+            .open_table(LOST)
             .map_err(StoreError::metadata("create"))?;
         let mut counters = transaction
             .open_table(COUNTERS)
@@ -358,6 +404,17 @@ fn boot_in(facts: &impl ReadableTable<&'static str, &'static str>) -> Result<Opt
     Ok(found.map(|boot| boot.value().to_owned()))
 }
 
+fn all_lost(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Vec<(u64, Lost)>> {
+    let entries = table.iter().map_err(StoreError::metadata("read"))?;
+    entries
+        .map(|entry| {
+            let (number, bytes) = entry.map_err(StoreError::metadata("read"))?;
+            let number = number.value();
+            Ok((number, Lost::decode(number, bytes.value())?))
+        })
+        .collect()
+}
+
 /// Name to record.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
 /// (Parent's id, own id) to name.
@@ -365,6 +422,8 @@ const CHILDREN: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("ch
 /// What is known of the store as a whole.
 const FACTS: TableDefinition<'_, &str, &str> = TableDefinition::new("facts");
 const BOOT: &str = "boot";
+/// Number to the note of a lost snapshot.
+const LOST: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("lost");
 /// Schema version and id sequence.
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 const SCHEMA_KEY: &str = "schema";

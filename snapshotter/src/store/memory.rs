@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{Result, StoreError};
+use super::lost::Lost;
 use super::meta::{MetaRead, MetaStore, MetaWrite, Record};
 use super::steps::passed;
 
@@ -22,6 +23,7 @@ struct State {
     records: BTreeMap<String, Record>,
     last_id: u64,
     boot: Option<String>,
+    lost: BTreeMap<u64, Lost>,
 }
 
 impl MetaStore for MemoryMeta {
@@ -61,6 +63,10 @@ impl MetaRead for State {
     fn boot(&self) -> Result<Option<String>> {
         Ok(self.boot.clone())
     }
+
+    fn lost(&self) -> Result<Vec<(u64, Lost)>> {
+        Ok(self.lost.clone().into_iter().collect())
+    }
 }
 
 struct Writing<'a> {
@@ -85,6 +91,10 @@ impl MetaRead for Writing<'_> {
     fn boot(&self) -> Result<Option<String>> {
         self.state.boot()
     }
+
+    fn lost(&self) -> Result<Vec<(u64, Lost)>> {
+        self.state.lost()
+    }
 }
 
 impl MetaWrite for Writing<'_> {
@@ -105,6 +115,16 @@ impl MetaWrite for Writing<'_> {
 
     fn put_boot(&mut self, boot: &str) -> Result<()> {
         self.state.boot = Some(boot.to_owned());
+        Ok(())
+    }
+
+    fn put_lost(&mut self, number: u64, lost: &Lost) -> Result<()> {
+        self.state.lost.insert(number, lost.clone());
+        Ok(())
+    }
+
+    fn delete_lost(&mut self, number: u64) -> Result<()> {
+        self.state.lost.remove(&number);
         Ok(())
     }
 

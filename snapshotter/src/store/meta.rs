@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, StoreError};
+use super::lost::Lost;
 use super::snapshot::{Format, Info, Kind, Labels, Usage};
 
 /// The schema written by this version.
@@ -99,6 +100,8 @@ pub(super) trait MetaRead {
     fn children(&self, parent_id: u64) -> Result<Vec<String>>;
     /// The boot of the kernel in which the store was last opened; none in a new one.
     fn boot(&self) -> Result<Option<String>>;
+    /// The notes of lost snapshots, by number.
+    fn lost(&self) -> Result<Vec<(u64, Lost)>>;
 }
 
 /// A write transaction.
@@ -111,6 +114,10 @@ pub(super) trait MetaWrite: MetaRead {
     fn delete(&mut self, name: &str, record: &Record) -> Result<()>;
     /// Stores the boot of the kernel in which the store is opened.
     fn put_boot(&mut self, boot: &str) -> Result<()>;
+    /// Stores the note of a lost snapshot.
+    fn put_lost(&mut self, number: u64, lost: &Lost) -> Result<()>;
+    /// Removes the note with this number, if there is one.
+    fn delete_lost(&mut self, number: u64) -> Result<()>;
     /// Makes everything durable at once.
     fn commit(self: Box<Self>) -> Result<()>;
 }

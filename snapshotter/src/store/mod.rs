@@ -14,6 +14,7 @@ mod durability;
 mod error;
 mod kept;
 mod layout;
+mod lost;
 #[cfg(test)]
 mod memory;
 mod meta;
@@ -39,6 +40,7 @@ pub use directory::{Directory, DirectoryPlace, Found, LinkedLayer};
 pub use durability::{SyncPolicy, kernel_boot_id};
 pub use error::{Result, StoreError};
 pub use kept::KeptLayer;
+pub use lost::Lost;
 pub use placement::{Placement, PlacementError};
 pub use recovery::{Dropped, Loss, Recovery};
 pub use snapshot::{Field, Format, Info, Kind, Labels, Mount, Usage};

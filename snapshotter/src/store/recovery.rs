@@ -10,6 +10,7 @@ use std::path::Path;
 use super::error::Result;
 use super::kept;
 use super::layout::{Layout, names_in};
+use super::lost::note;
 use super::meta::{MetaStore, MetaWrite, Record};
 use super::snapshot::Kind;
 
@@ -74,6 +75,7 @@ fn drop_lost_records(layout: &Layout, meta: &dyn MetaStore, boot: &str) -> Resul
     }
     let mut transaction = meta.write()?;
     let dropped = drop_all(transaction.as_mut(), lost)?;
+    note(transaction.as_mut(), &dropped)?;
     transaction.put_boot(boot)?;
     transaction.commit()?;
     for Dropped { name, image, loss } in &dropped {
@@ -81,7 +83,7 @@ fn drop_lost_records(layout: &Layout, meta: &dyn MetaStore, boot: &str) -> Resul
             snapshot = name,
             image,
             ?loss,
-            "a snapshot is gone: its files were lost, or those of its parents; if it belongs to an image, remove and pull that again"
+            "a snapshot is gone: its files were lost, or those of its parents; if it belongs to an image, that has to be pulled again"
         );
     }
     Ok(dropped)
