@@ -3,10 +3,11 @@
 //! containerd's own records outlive the files of a snapshot that a power failure took. While they do, it neither pulls the layer
 //! (it answers `AlreadyExists` by itself) nor can use it, and an image whose record is there is not even asked for again. So, in
 //! every namespace that knows a lost name, the image it was pulled for is removed with all its names, and then the name.
-//! containers' snapshots over lost layers go as well: their own files are lost with those below, and whoever removes
-//! the container finds its snapshot absent, which is no error. The containers themselves are left to their owners.
+//! Containers' snapshots over lost layers go as well: the store has dropped them with what they were built on, and whoever
+//! removes the container finds its snapshot absent, which is no error. The containers themselves are left to their owners.
 //!
-//! A name that containerd can stat has been brought again and is left alone, with its image. containerd's `Remove` asks no
+//! A name that containerd can stat has been brought again and is left alone, with its image. (Were it brought between that
+//! question and the removal, its pull would fail once and succeed when it is repeated.) containerd's `Remove` asks no
 //! snapshotter, only its `Stat` does, and nothing of the store is held meanwhile. What is to be forgotten is noted in the store
 //! until it is done, so a daemon that ends before goes on after its next start.
 
@@ -67,7 +68,7 @@ impl Forgetting {
     }
 
     async fn attempt(&self) -> Result<(), ForgettingError> {
-        let lost = in_background(&self.store, |store| store.lost()).await?;
+        let lost = in_background(&self.store, Store::lost).await?;
         if lost.is_empty() {
             return Ok(());
         }

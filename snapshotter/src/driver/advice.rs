@@ -53,3 +53,23 @@ impl RetryAdvice for Advice {
 
 /// Keeps local attempts out of step with requests to registries.
 const LOCAL: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_longest_backoff_and_never_end() {
+        let timing = Timing {
+            attempts_max: 1,
+            ..Timing::default()
+        };
+        let pauses = |attempt| (0..200).map(move |seed| Advice { timing, seed }.pause(attempt));
+        let longest = Duration::from_millis(timing.backoff_ms_max);
+        assert!(pauses(1).all(|pause| pause <= Duration::from_millis(timing.backoff_ms_min)));
+        for attempt in [20, u32::MAX] {
+            assert!(pauses(attempt).all(|pause| pause <= longest));
+            assert!(pauses(attempt).any(|pause| pause > longest / 2));
+        }
+    }
+}

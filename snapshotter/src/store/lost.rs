@@ -76,3 +76,34 @@ pub(super) fn note(transaction: &mut dyn MetaWrite, dropped: &[Dropped]) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containerds_own_name_is_what_follows_the_second_slash() {
+        let table = [
+            (
+                "k8s.io/12/extract-1 sha256:a",
+                Some(("k8s.io", "extract-1 sha256:a")),
+            ),
+            ("k8s.io/parapull.0/sha256:a", Some(("k8s.io", "sha256:a"))),
+            ("default/7/a/b", Some(("default", "a/b"))),
+            ("probe", None),
+            ("a/b", None),
+        ];
+        for (name, expected) in table {
+            let lost = Lost {
+                name: name.to_owned(),
+                image: None,
+            };
+            assert_eq!(lost.in_containerd(), expected, "{name}");
+            assert_eq!(Lost::decode(1, &lost.encode().unwrap()).unwrap(), lost);
+        }
+        assert!(matches!(
+            Lost::decode(1, b"{"),
+            Err(StoreError::Damaged { .. })
+        ));
+    }
+}

@@ -114,11 +114,26 @@ fn an_unclean_boot_takes_what_was_not_synced_and_all_that_stands_on_it() {
     );
     assert!(!lost_fs.exists(), "its directory is in the trash");
     assert!(matches!(store.stat(&lost), Err(StoreError::NotFound(_))));
+    let noted = store.lost().unwrap();
+    let names: Vec<&str> = noted.iter().map(|(_, lost)| lost.name.as_str()).collect();
+    assert_eq!(names, ["container", "applied over lost", &lost]);
+    assert_eq!(noted[2].1.image.as_deref(), Some("a:1"));
     // The layer can be linked again, and what was durable is not asked again.
     link(&store, "lost", Some(&kept));
     drop(store);
     let store = node.open(SyncPolicy::None, "second");
     assert_eq!(store.recovery().dropped, []);
+    assert_eq!(store.lost().unwrap(), noted, "nobody has seen to them");
+    store.forget_lost(&[noted[0].0, noted[1].0]).unwrap();
+    drop(store);
+    let store = node.open(SyncPolicy::Background, "second");
+    assert_eq!(store.lost().unwrap(), noted[2..]);
+    drop(link(&store, "lost too", Some(&kept)));
+    drop(store);
+    let store = node.open(SyncPolicy::Background, "third");
+    let numbers: Vec<u64> = store.lost().unwrap().iter().map(|(n, _)| *n).collect();
+    assert_eq!(numbers.len(), 1 + store.recovery().dropped.len());
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
 }
 
 #[test]
