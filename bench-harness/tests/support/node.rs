@@ -209,7 +209,6 @@ impl Node {
         }
         let hosts = vec![host.to_owned()];
         let options = ContainerdOptions {
-            snapshotter: proxy.name.clone(),
             proxy: Some(proxy),
             decompressor: Decompressor::Go,
             plain_http_hosts: hosts,

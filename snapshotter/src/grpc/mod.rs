@@ -18,7 +18,7 @@ pub use errors::{RemoteError, RemoteErrorClass};
 pub use filters::{Filter, FilterError, Filters};
 pub use labels::{LabelError, RemoteRequest, layer_labels, namespace_of};
 pub use routes::Routes;
-pub use server::{BoundSocket, ServeError, serve};
+pub use server::{BoundSocket, Listening, ServeError, serve};
 pub use snapshots::{NoRemote, Remote, RemoteOutcome, RemotePrepare, SnapshotsService};
 
 /// The largest message containerd sends or takes, in bytes (containerd, `defaults.DefaultMaxRecvMsgSize`).

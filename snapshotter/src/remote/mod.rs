@@ -234,6 +234,7 @@ impl Pulls {
             class: RemoteErrorClass::Unavailable,
             message: format!("{}: {error}", call.request.image_ref),
         })?;
+        let request = request.with_in_place(self.in_place(call, &chains[first..]));
         let pull = self
             .driver
             .pull(request)
@@ -249,6 +250,7 @@ impl Pulls {
                 bytes_fetched = report.stats.bytes_fetched,
                 "pull finished"
             );
+            pulls.store.sync_soon();
             if report.unheard {
                 // containerd's next question about the image is answered with it; a pull begun silently instead would
                 // have it wait for the same failure once more.
@@ -261,6 +263,21 @@ impl Pulls {
             chains,
             first,
         })
+    }
+
+    /// How many layers from the one asked for upward are committed already: for another namespace, or by an image that
+    /// containerd has forgotten and not yet cleaned up after.
+    fn in_place(&self, call: &RemotePrepare, chains: &[Digest]) -> usize {
+        let mut parent = call.parent.clone();
+        let mut count = 0;
+        for chain in chains {
+            let Ok(Some(found)) = self.store.find_committed(chain, parent.as_deref()) else {
+                break;
+            };
+            parent = Some(found.name);
+            count += 1;
+        }
+        count
     }
 
     fn forget(&self, key: &JobKey, job: &Arc<Job>) {
