@@ -21,7 +21,7 @@ use fake_registry::{FakeRegistry, Journal};
 use parapull_scenario::registry::{Fault, FaultKind, FaultTarget, FaultTimes};
 use parapull_scenario::{Faults, RegistryProfile};
 use parapull_snapshotter::config::Config;
-use parapull_snapshotter::driver::{Advice, Driver, Settings, Status};
+use parapull_snapshotter::driver::{Advice, Driver, FAILURE_TOLD_WITHIN, Settings, Status};
 use parapull_snapshotter::grpc::{
     ContentClient, Remote, RemoteError, RemoteOutcome, RemotePrepare, RemoteRequest, layer_labels,
 };
@@ -355,6 +355,39 @@ fn a_caller_that_left_is_noticed_at_once() {
     });
 }
 
+#[test]
+fn after_the_grace_period_everything_is_free_for_others_and_the_retry_succeeds() {
+    simulate(Vec::new(), &["max_concurrent_downloads=2"], async |node| {
+        node.open_gate();
+        let caller = node.begin(0, 0);
+        let first_bytes = async |node: &Node| node.sent_bytes(0) > 0;
+        node.until("bytes under way", first_bytes).await;
+        caller.abort();
+        let left = Instant::now();
+        node.until_no_pull().await;
+        let took = left.elapsed();
+        let grace = Duration::from_secs(2);
+        assert!(took >= grace && took < grace * 2, "it ended after {took:?}");
+        node.assert_holds_nothing().await;
+        let at_rest = node.sent_bytes(0);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(node.sent_bytes(0), at_rest, "bytes without a pull");
+
+        let began = Instant::now();
+        node.collect(1, 0).await;
+        let alone = Duration::from_secs_f64(node.sent_bytes(1) as f64 / 400_000.0);
+        assert!(
+            began.elapsed() < alone * 2,
+            "{:?} against {alone:?}",
+            began.elapsed()
+        );
+        node.assert_each_byte_came_once(1);
+        node.collect(0, 0).await;
+        node.until_no_pull().await;
+        node.assert_holds_nothing().await;
+    });
+}
+
 /// The last layer is missing the first time.
 fn missing_once() -> Vec<Fault> {
     vec![Fault {
@@ -392,6 +425,18 @@ fn a_failure_between_two_calls_is_told_to_the_next_and_only_to_that() {
             "{text}"
         );
         node.collect(0, 1).await;
+    });
+}
+
+#[test]
+fn a_failure_that_nobody_asked_about_in_time_is_forgotten() {
+    simulate(missing_once(), PATIENT, async |node| {
+        assert_eq!(node.prepare(0, 0).await, Ok(RemoteOutcome::Committed));
+        node.open_gate();
+        node.until_no_pull().await;
+        sleep(FAILURE_TOLD_WITHIN + Duration::from_millis(100)).await;
+        node.collect(0, 1).await;
+        node.assert_holds_nothing().await;
     });
 }
 
