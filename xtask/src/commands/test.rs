@@ -66,6 +66,10 @@ impl Test {
             let swarm = format!("simulator swarm, {} seeds", self.seeds);
             let passed = steps.run(&swarm, || run_swarm(&workspace, self.seeds));
             outcomes.group("sim: swarm command").count(passed);
+            let passed = steps.run("simulator in two processes", || run_meta(&workspace));
+            outcomes.group("sim: meta command").count(passed);
+            let passed = steps.run("planted bugs", || run_mutants(&workspace));
+            outcomes.group("sim: mutants command").count(passed);
         } else {
             outcomes.group("build").count(false);
         }
@@ -125,6 +129,19 @@ fn run_swarm(workspace: &Workspace, seeds: u64) -> anyhow::Result<()> {
         Some(12) => bail!("a seed came to a wrong end"),
         _ => bail!("{} swarm: {status}", program.display()),
     }
+}
+
+/// The same scenarios in two processes, compared line by line.
+fn run_meta(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut meta = Command::new(workspace.binary("debug", "parapull-sim"));
+    succeed(meta.args(["meta", "--seeds", "200"]))
+}
+
+/// Bugs planted in the engine, each of which the swarm must notice. They are a build of their own: no other has them.
+fn run_mutants(workspace: &Workspace) -> anyhow::Result<()> {
+    let run = ["run", "--quiet", "--locked", "--package", "parapull-sim"];
+    let hunt = ["--features", "mutants", "--", "mutants"];
+    succeed(workspace.cargo().args(run).args(hunt))
 }
 
 /// The exit code that says that something was skipped.
