@@ -249,8 +249,8 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use parapull_engine::{
-        ByteRange, ChainId, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer,
-        SourceId, SpanId, Tree,
+        ByteRange, ChainId, Destination, FetchMode, Have, HostId, ImageId, Instant, Outcome,
+        PullLayer, SourceId, SpanId, Tree,
     };
 
     use super::*;
@@ -289,7 +289,7 @@ mod tests {
                 size: 100,
                 layer,
                 chain: ChainId(0),
-                sources: 1,
+                hosts: vec![HostId(0)],
                 have: Have::Nothing,
             }],
             weight: 1,

@@ -10,7 +10,8 @@ use crate::blob::{Blob, Plan};
 use crate::budget::Budget;
 use crate::chains::Chains;
 use crate::config::Config;
-use crate::id::{BlobId, ImageId, OpId};
+use crate::host::Host;
+use crate::id::{BlobId, HostId, ImageId, OpId};
 use crate::image::{Image, Link, LinkState};
 use crate::input::{Have, Input, Pull, PullLayer};
 use crate::layer::{Layer, LayerState, TreeId};
@@ -34,6 +35,8 @@ pub struct Engine {
     pub(crate) chains: Chains,
     pub(crate) ops: BTreeMap<OpId, Op>,
     pub(crate) budgets: Budgets,
+    /// What was learned of hosts; it outlives every image.
+    pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) timers: Timers,
     pub(crate) completions: u64,
     pub(crate) stale: u64,
@@ -80,6 +83,7 @@ impl Engine {
             unfed: BTreeSet::new(),
             chains: Chains::default(),
             ops: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             timers: Timers::default(),
             completions: 0,
             stale: 0,
@@ -194,6 +198,8 @@ impl Engine {
             match deadline {
                 Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
                 Deadline::Stall(op) => self.on_stall_check(op),
+                Deadline::Silence(op) => self.on_silence(op),
+                Deadline::Host(host) => self.on_host_ready(host),
                 Deadline::Grace(image) => self.end_image(image, Outcome::Cancelled),
                 Deadline::Staging(layer) => self.on_staging_expired(layer),
             }
@@ -207,6 +213,7 @@ impl Engine {
         self.admit_lanes();
         self.admit_fetches();
         self.admit_threads();
+        self.watch_hosts();
     }
 
     fn request(&mut self, pull: Pull) {
@@ -272,10 +279,14 @@ impl Engine {
         let state = match wanted.have {
             Have::Staged => LayerState::Staged,
             Have::Elsewhere => LayerState::Consumed,
-            Have::Nothing | Have::InPlace if self.chains.is_linked(wanted.chain) => {
+            Have::Nothing | Have::LocalBlob | Have::Ranges(_) | Have::InPlace
+                if self.chains.is_linked(wanted.chain) =>
+            {
                 LayerState::Absent
             }
-            Have::Nothing | Have::InPlace | Have::Linked => LayerState::Waiting,
+            Have::Nothing | Have::LocalBlob | Have::Ranges(_) | Have::InPlace | Have::Linked => {
+                LayerState::Waiting
+            }
         };
         let id = TreeId::shared(wanted.layer);
         let layer = self
@@ -289,7 +300,14 @@ impl Engine {
         if let Some(at) = layer.expires.take() {
             self.timers.stop(at, Deadline::Staging(wanted.layer));
         }
-        if layer.state == LayerState::Waiting && !self.is_fed(id) {
+        let is_fed = self.is_fed(id);
+        let Some(layer) = self.layers.get_mut(&id) else {
+            return;
+        };
+        if !is_fed {
+            layer.place(wanted);
+        }
+        if layer.state == LayerState::Waiting && !is_fed {
             self.unfed.insert(id);
             self.feed(id);
         }
@@ -323,13 +341,15 @@ impl Engine {
             return;
         }
         let destination = self.config.scheduling.destination;
-        let blob = Blob::new(
+        let whole = layer.local.is_empty() && self.is_whole_only(&layer.hosts);
+        let mut blob = Blob::new(
             layer_id,
             layer.size,
-            layer.sources,
+            layer.hosts.clone(),
             destination,
-            self.plan(false),
+            self.plan(whole),
         );
+        blob.local.clone_from(&layer.local);
         self.blobs.insert(layer.blob, blob);
         self.unfed.remove(&layer_id);
         let (id, size) = (layer.blob, layer.size);

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::error::{FetchError, LaneError, LinkError};
-use crate::id::{BlobId, ChainId, ImageId, LayerId, OpId};
+use crate::id::{BlobId, ByteRange, ChainId, HostId, ImageId, LayerId, OpId};
 use crate::limits::Limits;
 
 /// Something that happened.
@@ -158,7 +158,7 @@ pub struct Pull {
 }
 
 /// One layer of an image to pull.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PullLayer {
     /// Its compressed blob.
@@ -169,18 +169,26 @@ pub struct PullLayer {
     pub layer: LayerId,
     /// The layer with everything below it; two images with the same chain share what is linked there.
     pub chain: ChainId,
-    /// How many sources the blob can be read from; at least 1.
-    pub sources: u16,
+    /// The hosts the blob can be read from, in the order in which they are asked; at least one. A [`SourceId`] is an
+    /// index into them.
+    ///
+    /// [`SourceId`]: crate::SourceId
+    pub hosts: Vec<HostId>,
     /// What is already here.
     pub have: Have,
 }
 
 /// What of a layer is already here when it is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Have {
     /// Nothing.
     Nothing,
+    /// Its blob lies complete in a local store, unverified: it is read from [`SourceId::LOCAL`](crate::SourceId::LOCAL).
+    LocalBlob,
+    /// These ranges of its blob lie in a local store, unverified, ascending and disjoint. A chunk that lies wholly within
+    /// one of them is read from there.
+    Ranges(Vec<ByteRange>),
     /// Its tree is unpacked, verified and staged.
     Staged,
     /// Its tree is in place over other parents, so that it can be cloned.

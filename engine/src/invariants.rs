@@ -21,6 +21,7 @@ impl Engine {
     /// When one does not hold, with its number.
     pub fn check_invariants(&self) {
         self.check_permits();
+        self.check_hosts();
         for (id, blob) in &self.blobs {
             self.check_ranges(*id, blob);
         }
@@ -76,6 +77,19 @@ impl Engine {
             of_images.is_empty(),
             "invariant 7 (terminal): ops are paid by ended images {of_images:?}"
         );
+    }
+
+    /// Each host counts the fetches that are open at it.
+    fn check_hosts(&self) {
+        for (id, host) in &self.hosts {
+            let is_at =
+                |kind: &OpKind| matches!(kind, OpKind::Fetch(fetch) if fetch.host == Some(*id));
+            let open = self.ops.values().filter(|op| is_at(&op.kind)).count() as u64;
+            assert_eq!(
+                open, host.open,
+                "invariant 1 (permits): connections of {id:?}"
+            );
+        }
     }
 
     /// {present, in flight, waiting, not started} partition the blob; what is issued is a prefix.

@@ -1,9 +1,10 @@
 //! One layer: unpacked once, wanted in one or more places.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
-use crate::id::{BlobId, LayerId, OpId};
-use crate::input::PullLayer;
+use crate::id::{BlobId, ByteRange, HostId, LayerId, OpId};
+use crate::input::{Have, PullLayer};
 use crate::output::{Place, Tree};
 use crate::time::Instant;
 
@@ -36,8 +37,10 @@ pub(crate) struct Layer {
     pub(crate) blob: BlobId,
     /// Size of the blob in bytes.
     pub(crate) size: u64,
-    /// Places the blob can be read from.
-    pub(crate) sources: u16,
+    /// Hosts the blob can be read from.
+    pub(crate) hosts: Vec<HostId>,
+    /// What of the blob lies in a local store.
+    pub(crate) local: Vec<ByteRange>,
     pub(crate) state: LayerState,
     /// Links that want it and are not done.
     pub(crate) wanted: BTreeSet<Place>,
@@ -69,11 +72,12 @@ pub(crate) enum LayerState {
 }
 
 impl Layer {
-    pub(crate) const fn new(layer: &PullLayer, state: LayerState) -> Self {
+    pub(crate) fn new(layer: &PullLayer, state: LayerState) -> Self {
         Self {
             blob: layer.blob,
             size: layer.size,
-            sources: layer.sources,
+            hosts: Vec::new(),
+            local: Vec::new(),
             state,
             wanted: BTreeSet::new(),
             expires: None,
@@ -87,12 +91,25 @@ impl Layer {
         Self {
             blob: self.blob,
             size: self.size,
-            sources: self.sources,
+            hosts: self.hosts.clone(),
+            local: self.local.clone(),
             state: LayerState::Waiting,
             wanted: BTreeSet::from([place]),
             expires: None,
             produced: 0,
             entries: 0,
         }
+    }
+
+    /// Notes where its blob can be had, when it is asked for and not being read.
+    pub(crate) fn place(&mut self, wanted: &PullLayer) {
+        self.hosts.clone_from(&wanted.hosts);
+        self.local = match &wanted.have {
+            Have::LocalBlob => alloc::vec![ByteRange::new(0, wanted.size)],
+            Have::Ranges(ranges) => ranges.clone(),
+            Have::Nothing | Have::Staged | Have::Elsewhere | Have::InPlace | Have::Linked => {
+                Vec::new()
+            }
+        };
     }
 }

@@ -1,7 +1,7 @@
 //! Outstanding actions and what each of them holds.
 
 use crate::budget::Permit;
-use crate::id::{BlobId, ImageId, SourceId};
+use crate::id::{BlobId, HostId, ImageId, SourceId};
 use crate::layer::TreeId;
 use crate::output::{Place, Tree};
 use crate::time::Instant;
@@ -48,6 +48,17 @@ pub(crate) struct Fetch {
     pub(crate) blob: BlobId,
     /// Where it reads from.
     pub(crate) source: SourceId,
+    /// The host that is; nothing for the local store.
+    pub(crate) host: Option<HostId>,
+    pub(crate) asked_at: Instant,
+    /// It has sent something.
+    pub(crate) spoke: bool,
+    /// Next look at whether it is one connection too many.
+    pub(crate) silence_at: Option<Instant>,
+    /// How often its chunk was asked for over one connection too many.
+    pub(crate) crowdings: u32,
+    /// Cancelled because it is one: its end is no failure.
+    pub(crate) crowded: bool,
     /// The chunk asked for; in a whole read the one being filled.
     pub(crate) chunk: u32,
     /// Bytes of that chunk that were present when it was asked for.

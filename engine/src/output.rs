@@ -245,11 +245,13 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PullStats {
-    /// Bytes kept by fetches that this image paid for.
+    /// Bytes kept by fetches from hosts that this image paid for.
     pub bytes_fetched: u64,
+    /// Bytes read from a local store instead.
+    pub bytes_local: u64,
     /// Bytes fetched for nothing: corrupt lives, dropped look-ahead, layers that turned up where they belong meanwhile.
     pub bytes_retried: u64,
-    /// Requests for blobs.
+    /// Requests for blobs, the local store left out.
     pub requests: u64,
     /// Requests that repeated an earlier one.
     pub retries: u64,

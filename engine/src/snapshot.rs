@@ -118,6 +118,12 @@ pub enum HoldReason {
     Spool,
     /// A failed range waits out its backoff.
     Backoff,
+    /// Every host asked to be left alone for a while.
+    RetryAfter,
+    /// The host bears no more connections.
+    HostConnections,
+    /// The host's request rate is used up.
+    HostRequests,
     /// The plan changes: fetches are closing, bytes are being dropped.
     Settling,
     /// All lanes are taken.

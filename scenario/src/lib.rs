@@ -22,8 +22,8 @@ pub use mishaps::{
     Sleep,
 };
 pub use pull::{
-    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalFault, LocalFaultKind, PlannedLayer,
-    PullSpec, Scenario,
+    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalBytes, LocalFault, LocalFaultKind,
+    PlannedLayer, PullSpec, Scenario,
 };
 pub use registry::{Fault, Faults, RegistryProfile};
 pub use replay::{ReplayError, Replayed, replay};

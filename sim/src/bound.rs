@@ -181,6 +181,13 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
         let bytes = layer.compressed_bytes * 2 + layer.uncompressed_bytes;
         let lane = Cost::of(host, layer, 0, layer.compressed_bytes).work();
         let chunks = layer.compressed_bytes.div_ceil(chunk_bytes).max(1);
+        let asked = NANOS_PER_SECOND / u64::from(plan.config.hosts.requests_per_second_max).max(1);
+        let latency = latency
+            + if plan.config.hosts.requests_per_second_max > 0 {
+                asked
+            } else {
+                0
+            };
         let per_chunk = if faulty {
             (wait_ms * NANOS_PER_MILLI + latency + mishaps.late_nanos)
                 .saturating_mul(u64::from(timing.attempts_max) * u64::from(layer.sources))
@@ -206,5 +213,6 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
 }
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// Links, drops, cancelled ops.
 const SPARE_NANOS: u64 = 1_000_000_000;

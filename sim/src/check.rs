@@ -157,7 +157,11 @@ impl Allowed {
             .filter(|fault| matches!(fault.kind, FaultKind::CorruptByte { .. }))
             .map(|fault| hits(fault.times))
             .fold(0, u32::saturating_add);
-        if corrupt >= 2 {
+        let local = scenario
+            .local_faults
+            .iter()
+            .any(|fault| fault.kind == LocalFaultKind::LocalCorrupt);
+        if corrupt >= 2 || local && corrupt >= 1 {
             self.errors.push(LayerError::Lane(LaneError::Corrupt));
         }
         for fault in &scenario.local_faults {
@@ -171,7 +175,10 @@ impl Allowed {
                 LocalFaultKind::LinkDisk => {
                     self.errors.push(LayerError::Link(LinkError::Disk));
                 }
-                LocalFaultKind::LinkNeedsParents | LocalFaultKind::LinkSourceGone => {}
+                LocalFaultKind::LinkNeedsParents
+                | LocalFaultKind::LinkSourceGone
+                | LocalFaultKind::LocalGone
+                | LocalFaultKind::LocalCorrupt => {}
             }
         }
     }
@@ -265,7 +272,9 @@ fn check_layers(
 /// Every byte that was kept was counted, for some pull.
 fn check_counted(record: &Record) -> Result<(), Violation> {
     let stats = record.pulls.iter().filter_map(|pull| pull.finished);
-    let counted: u64 = stats.map(|(_, _, stats)| stats.bytes_fetched).sum();
+    let counted: u64 = stats
+        .map(|(_, _, stats)| stats.bytes_fetched + stats.bytes_local)
+        .sum();
     let kept = record.kept_bytes;
     if counted != kept {
         return Err(Violation::Correctness(format!(

@@ -31,6 +31,10 @@ pub(crate) enum Coming {
     FirstByte {
         op: OpId,
     },
+    /// A portion was read from the local store.
+    LocalRead {
+        op: OpId,
+    },
     /// A spool write was taken by the disk.
     Stored {
         op: OpId,
@@ -115,6 +119,7 @@ impl Events {
             | Coming::Sleep { .. } => true,
             Coming::Call { .. }
             | Coming::FirstByte { .. }
+            | Coming::LocalRead { .. }
             | Coming::Stored { .. }
             | Coming::StallOver { .. }
             | Coming::Closed { .. }

@@ -6,13 +6,14 @@ mod mishaps;
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use parapull_engine::{Strategy, Timing};
+use parapull_engine::{HostRules, Strategy, Timing};
 use parapull_scenario::registry::{
     Auth, Fault, FaultKind, FaultTarget, FaultTimes, Faults, RangeSupport, Redirect,
 };
 use parapull_scenario::{
-    Awaiting, ByteSize, Cancel, Encoding, Host, ImageSource, LimitChange, LimitsSpec, LocalFault,
-    LocalFaultKind, Mishaps, PlannedLayer, PullSpec, RegistryProfile, Scenario, Setting,
+    Awaiting, ByteSize, Cancel, Encoding, Host, ImageSource, LimitChange, LimitsSpec, LocalBytes,
+    LocalFault, LocalFaultKind, Mishaps, PlannedLayer, PullSpec, RegistryProfile, Scenario,
+    Setting,
 };
 
 use crate::draw::Draws;
@@ -42,6 +43,7 @@ pub fn generate(seed: u64) -> Scenario {
         strategy,
         limits: limits(draws, strategy, largest.unwrap_or(1)),
         timing: Some(timing(draws)),
+        hosts: Some(host_rules(draws)),
         faults: Faults::default(),
         local_faults: Vec::new(),
         limit_changes: Vec::new(),
@@ -120,6 +122,13 @@ fn pulls(draws: &mut Draws, contents: &[PlannedLayer], clean: bool) -> Vec<PullS
                 spec.staged = (0..total).filter(|_| draws.chance(30)).collect();
             }
             if draws.chance(15) {
+                let indices = (0..total).filter(|_| draws.chance(40)).collect::<Vec<_>>();
+                spec.local = indices
+                    .into_iter()
+                    .map(|index| local(draws, index))
+                    .collect();
+            }
+            if draws.chance(15) {
                 spec.elsewhere = (0..total).filter(|_| draws.chance(30)).collect();
             }
             if !clean && draws.chance(25) {
@@ -130,6 +139,20 @@ fn pulls(draws: &mut Draws, contents: &[PlannedLayer], clean: bool) -> Vec<PullS
             spec
         })
         .collect()
+}
+
+fn local(draws: &mut Draws, index: u32) -> LocalBytes {
+    let whole = draws.chance(50);
+    let (from_permille, to_permille) = if whole {
+        (0, 1_000)
+    } else {
+        (draws.within_u32(0, 500), draws.within_u32(500, 1_000))
+    };
+    LocalBytes {
+        index,
+        from_permille,
+        to_permille,
+    }
 }
 
 fn host(draws: &mut Draws) -> Host {
@@ -257,6 +280,20 @@ fn timing(draws: &mut Draws) -> Timing {
     }
 }
 
+fn host_rules(draws: &mut Draws) -> HostRules {
+    let few = draws.chance(25);
+    let slowly = draws.chance(15);
+    HostRules {
+        connections_max: if few { draws.within_u32(1, 6) } else { 65_536 },
+        requests_per_second_max: if slowly { draws.within_u32(20, 200) } else { 0 },
+        failures_max: draws.within_u32(1, 8),
+        cool_down_ms: draws.within(10, 20_000),
+        silence_ms: draws.within(50, 3_000),
+        raise_ms: draws.within(100, 20_000),
+        ranges_memory_ms: draws.within(0, 60_000),
+    }
+}
+
 fn faults(draws: &mut Draws, largest: u64) -> Vec<Fault> {
     let kinds: [fn(&mut Draws, u64) -> FaultKind; 9] = [
         |draws, largest| FaultKind::ResetAfter {
@@ -333,6 +370,8 @@ fn local_faults(draws: &mut Draws) -> Vec<LocalFault> {
         (12, LocalFaultKind::LinkNeedsParents),
         (12, LocalFaultKind::LinkSourceGone),
         (4, LocalFaultKind::LinkDisk),
+        (10, LocalFaultKind::LocalGone),
+        (6, LocalFaultKind::LocalCorrupt),
     ] {
         if draws.chance(percent) {
             let layer = draws.chance(60).then_some(draws.within_u32(0, 11));

@@ -65,6 +65,7 @@ impl Plan {
                 limits: limits(&scenario.limits)?,
                 scheduling: scenario.strategy.scheduling(),
                 timing: scenario.timing.unwrap_or_default(),
+                hosts: scenario.hosts.unwrap_or_default(),
             },
             limit_changes: Vec::new(),
             blobs: Vec::new(),
@@ -154,6 +155,12 @@ impl Plan {
             .iter()
             .find_map(|layers| layers.iter().position(|layer| *layer == id));
         index.map_or(0, small)
+    }
+
+    /// The index of a blob's first layer in the first image that has it.
+    pub(crate) fn index_of_blob(&self, id: BlobId) -> u32 {
+        let layer = self.layers.iter().position(|blob| *blob == id);
+        layer.map_or(0, |layer| self.index_of(LayerId(small(layer))))
     }
 
     /// Whether a blob is at that index of any image.

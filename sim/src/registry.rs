@@ -183,7 +183,9 @@ impl Registry {
     /// Decides how a request is answered; called once for each, at its first byte.
     pub(crate) fn answer(&mut self, now: u64, request: &Request, plan: &Plan) -> Answer {
         self.requests += 1;
-        if let Some(answer) = self.too_many(now) {
+        if request.source == SICK
+            && let Some(answer) = self.too_many(now)
+        {
             return answer;
         }
         let fault = self.meet(request, plan);
@@ -231,7 +233,7 @@ impl Registry {
 
     /// Counts a request at every fault it fits; returns the first one it meets.
     fn meet(&mut self, request: &Request, plan: &Plan) -> Option<FaultKind> {
-        if request.source != SourceId(0) {
+        if request.source != SICK {
             return None;
         }
         let mut met = None;
@@ -331,6 +333,8 @@ const fn failed(error: FetchError) -> Answer {
     }
 }
 
+/// The source whose limits and faults the scenario describes; its mirrors have none.
+pub(crate) const SICK: SourceId = SourceId(0);
 const NANOS_PER_MICRO: u64 = 1_000;
 const NANOS_PER_MILLI: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;

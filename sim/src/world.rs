@@ -254,6 +254,7 @@ impl<'a> World<'a> {
                 self.canary_at_first_byte(op);
                 return self.on_first_byte(op);
             }
+            Coming::LocalRead { op } => return self.on_received(op),
             Coming::Stored { op } => return self.on_stored(op),
             Coming::StallOver { op } => return self.on_stall_over(op),
             Coming::CancelDue { op } => return self.on_cancel_due(op),

@@ -306,7 +306,7 @@ fn a_link_that_finds_nothing_where_it_belongs_has_the_layer_made() {
 fn a_layer_in_place_over_other_parents_is_cloned_and_not_fetched() {
     let mut bench = Bench::new(Strategy::Streamed, limits());
     bench.pull_layers(0, &[(0, MIB), (1, MIB)], |index| {
-        [Have::Nothing, Have::Elsewhere][index]
+        [Have::Nothing, Have::Elsewhere][index].clone()
     });
     bench.await_all(0, 2);
     let mut seen = Vec::new();

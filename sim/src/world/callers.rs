@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use parapull_engine::{Have, ImageId, Input, LayerError, Place, Pull, PullLayer};
-use parapull_scenario::Awaiting;
+use parapull_engine::{
+    ByteRange, Have, HostId, ImageId, Input, LayerError, Place, Pull, PullLayer,
+};
+use parapull_scenario::{Awaiting, PullSpec};
 
 use super::{Violation, World};
 use crate::coverage::Point;
@@ -48,7 +50,7 @@ impl World<'_> {
             } else if self.is_elsewhere(layer) {
                 Have::Elsewhere
             } else {
-                Have::Nothing
+                local(spec, index, self.plan.layer(layer).compressed_bytes)
             };
             let planned = self.plan.layer(layer);
             layers.push(PullLayer {
@@ -56,7 +58,9 @@ impl World<'_> {
                 size: planned.compressed_bytes,
                 layer,
                 chain: self.plan.chain_of(Place { image, index }),
-                sources: planned.sources,
+                hosts: (0..planned.sources)
+                    .map(|host| HostId(host.into()))
+                    .collect(),
                 have,
             });
         }
@@ -208,6 +212,20 @@ impl World<'_> {
 
     pub(super) fn layer_count(&self, image: ImageId) -> u32 {
         u32::try_from(self.plan.pulls[image.0 as usize].len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What of a layer's blob lies in the local store.
+fn local(spec: &PullSpec, index: u32, size: u64) -> Have {
+    let at = |permille: u32| {
+        let bytes = u128::from(size) * u128::from(permille.min(1_000)) / 1_000;
+        u64::try_from(bytes).unwrap_or(size)
+    };
+    let local = spec.local.iter().find(|local| local.index == index);
+    match local.map(|local| (at(local.from_permille), at(local.to_permille))) {
+        Some((0, end)) if end == size => Have::LocalBlob,
+        Some((start, end)) if start < end => Have::Ranges(vec![ByteRange::new(start, end)]),
+        Some(_) | None => Have::Nothing,
     }
 }
 

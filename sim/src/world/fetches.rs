@@ -4,12 +4,13 @@ use parapull_engine::{
     Action, BlobId, ByteRange, Class, Destination, FetchError, FetchMode, Input, OpId, SourceId,
 };
 
-use parapull_scenario::{Canary, ConnectionFaultKind};
+use parapull_scenario::{Canary, ConnectionFaultKind, LocalFaultKind};
 
+use super::trees::per_second;
 use super::{Violation, World};
 use crate::coverage::Point;
 use crate::events::Coming;
-use crate::registry::{Answer, Body, Cut, Request};
+use crate::registry::{Answer, Body, Cut, Request, SICK};
 
 /// A fetch in flight.
 #[derive(Debug)]
@@ -101,7 +102,8 @@ impl World<'_> {
             return Ok(());
         };
         let planned = *self.plan.blob(blob);
-        if range.end > planned.compressed_bytes || range.is_empty() || source.0 >= planned.sources {
+        let is_known = source == SourceId::LOCAL || source.0 < planned.sources;
+        if range.end > planned.compressed_bytes || range.is_empty() || !is_known {
             return Err(Violation::Correctness(format!(
                 "asks for {range:?} of {blob:?} from {source:?}, which there is not"
             )));
@@ -138,12 +140,34 @@ impl World<'_> {
         self.fetches.insert(op, fetch);
         self.record
             .fetch_begins(self.now, blob, self.fetches.len())?;
-        if self.registry.connect(op) {
+        if source == SourceId::LOCAL {
+            self.read_locally(op, blob);
+        } else if source != SICK || self.registry.connect(op) {
             self.ask(op);
         } else {
             self.sometimes(Point::ConnectionQueued);
         }
         Ok(())
+    }
+
+    /// Reads from the local store: no request, no connection, no link.
+    fn read_locally(&mut self, op: OpId, blob: BlobId) {
+        let index = self.plan.index_of_blob(blob);
+        let fault = self.local_fault(index, |kind| {
+            matches!(
+                kind,
+                LocalFaultKind::LocalGone | LocalFaultKind::LocalCorrupt
+            )
+        });
+        let Some(fetch) = self.fetches.get_mut(&op) else {
+            return;
+        };
+        match fault {
+            Some(LocalFaultKind::LocalGone) => fetch.body.cut = Some((0, Cut::Lost)),
+            Some(_) => fetch.body.corrupt = Some(fetch.range.start),
+            None => {}
+        }
+        self.proceed(op);
     }
 
     fn ask(&mut self, op: OpId) {
@@ -257,6 +281,12 @@ impl World<'_> {
             fetch.stage = Stage::Receiving(portion);
             portion
         };
+        if fetch.source == SourceId::LOCAL {
+            let rate = self.scenario.host.disk_bytes_per_second;
+            let at = self.now + per_second(portion, rate).max(1);
+            self.events.push(at, Coming::LocalRead { op });
+            return;
+        }
         let cap = fetch.body.cap.unwrap_or(u64::MAX);
         let cap = cap.min(self.registry.connection_cap());
         self.link.start(self.now, op, portion, cap);

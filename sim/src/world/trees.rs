@@ -300,14 +300,19 @@ impl World<'_> {
             LocalFaultKind::LinkNeedsParents => generic,
             LocalFaultKind::LinkSourceGone => !matches!(tree, Tree::Own(_)),
             LocalFaultKind::LinkDisk => true,
-            LocalFaultKind::LaneDisk { .. } | LocalFaultKind::LaneBadImage { .. } => false,
+            LocalFaultKind::LaneDisk { .. }
+            | LocalFaultKind::LaneBadImage { .. }
+            | LocalFaultKind::LocalGone
+            | LocalFaultKind::LocalCorrupt => false,
         })?;
         Some(match kind {
             LocalFaultKind::LinkNeedsParents => LinkError::NeedsParents,
             LocalFaultKind::LinkSourceGone => LinkError::SourceGone,
             LocalFaultKind::LinkDisk
             | LocalFaultKind::LaneDisk { .. }
-            | LocalFaultKind::LaneBadImage { .. } => LinkError::Disk,
+            | LocalFaultKind::LaneBadImage { .. }
+            | LocalFaultKind::LocalGone
+            | LocalFaultKind::LocalCorrupt => LinkError::Disk,
         })
     }
 

@@ -222,6 +222,22 @@ pub(super) static KEYS: &[Key] = &[
         "How long a request may stay below 10 KiB/s before the rest of its range is asked for again.",
     ),
     key(
+        "parapull.connections_per_host",
+        Kind::Concurrency(|s| &mut s.connections_per_host),
+        "Connections to one registry or mirror at most. \"auto\" and -1: as many as there are requests, fewer where a host\n\
+         is seen to serve fewer; a host that asks to slow down gets half as many, then more again one by one.",
+    ),
+    key(
+        "parapull.requests_per_second_per_host",
+        Kind::Concurrency(|s| &mut s.requests_per_second_per_host),
+        "Requests for layers to one registry or mirror in a second at most. \"auto\" and -1: no limit but the host's own.",
+    ),
+    key(
+        "parapull.host_cool_down",
+        seconds(|s| &mut s.host_cool_down, 0, 86_400),
+        "How long a registry or mirror that failed five times in a row is avoided while there is another one.",
+    ),
+    key(
         "parapull.connect_timeout",
         seconds(|s| &mut s.connect_timeout, 1, 3_600),
         "The longest time until a connection stands, name resolution and TLS included.",

@@ -54,6 +54,12 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// `stall_timeout`.
     pub stall_timeout: Duration,
+    /// `connections_per_host`.
+    pub connections_per_host: Concurrency,
+    /// `requests_per_second_per_host`.
+    pub requests_per_second_per_host: Concurrency,
+    /// `host_cool_down`.
+    pub host_cool_down: Duration,
     /// `connect_timeout`.
     pub connect_timeout: Duration,
     /// `first_byte_timeout`.
@@ -127,6 +133,9 @@ impl Default for Settings {
             backoff_max: Duration::from_secs(10),
             retry_after_max: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(20),
+            connections_per_host: Concurrency::Auto,
+            requests_per_second_per_host: Concurrency::Auto,
+            host_cool_down: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(30),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, ChainId, ImageId, LayerId, SourceId};
+use parapull_engine::{BlobId, ChainId, HostId, ImageId, LayerId, SourceId};
 
 use super::request::PullRequest;
 use crate::digest::Digest;
@@ -48,6 +48,8 @@ pub(super) struct Names {
     layers: BTreeMap<LayerId, LayerName>,
     layer_ids: BTreeMap<(Digest, bool), LayerId>,
     users: BTreeMap<ImageId, Vec<(BlobId, LayerId)>>,
+    /// Every host that ever served a blob: as many as there are registries and mirrors.
+    host_ids: BTreeMap<String, HostId>,
     chain_ids: BTreeMap<Digest, ChainId>,
     chain_users: BTreeMap<ImageId, Vec<Digest>>,
     next_image: u32,
@@ -101,6 +103,21 @@ impl Names {
         self.layers.insert(id, name);
         self.users.entry(image).or_default().push((blob, id));
         (blob, id)
+    }
+
+    /// The ids of the hosts a blob is read from, in the order of its sources.
+    pub(super) fn hosts(&mut self, id: BlobId) -> Vec<HostId> {
+        let Some(origin) = self.blobs.get(&id) else {
+            return Vec::new();
+        };
+        let mut next = u32::try_from(self.host_ids.len()).unwrap_or(u32::MAX);
+        let ids = origin.hosts.iter().map(|host| {
+            *self.host_ids.entry(host.clone()).or_insert_with(|| {
+                next += 1;
+                HostId(next - 1)
+            })
+        });
+        ids.collect()
     }
 
     /// The number of a chain of layers, which an image uses from here on.

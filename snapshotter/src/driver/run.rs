@@ -193,7 +193,6 @@ impl<P: Placement> Run<P> {
                 .map_or(layer.diff_id, |below: &Digest| below.chain(&layer.diff_id));
             chains.push(chain);
         }
-        let sources = u16::try_from(request.hosts.len()).unwrap_or(u16::MAX);
         let layers = request.image.layers[request.first..]
             .iter()
             .zip(&ids)
@@ -204,7 +203,7 @@ impl<P: Placement> Run<P> {
                 size: layer.descriptor.size,
                 layer: *id,
                 chain: self.names.chain(image, *chain),
-                sources,
+                hosts: self.names.hosts(*blob),
                 have: self.have(*id, index < request.in_place),
             })
             .collect();

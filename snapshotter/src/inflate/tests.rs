@@ -208,20 +208,20 @@ type Spoiler = fn(&mut Vec<Checkpoint>);
 
 const SPOILERS: [(&str, Spoiler); 6] = [
     ("bits between blocks", |wrong| {
-        each(wrong, |one| one.bit += 1)
+        each(wrong, |one| one.bit += 1);
     }),
     ("another window", |wrong| {
-        each(wrong, |one| one.window.reverse())
+        each(wrong, |one| one.window.reverse());
     }),
     ("no window", |wrong| {
-        each(wrong, |one| one.window = Box::default())
+        each(wrong, |one| one.window = Box::default());
     }),
     ("reversed", |wrong| wrong.reverse()),
     ("bits behind the end", |wrong| {
-        each(wrong, |one| one.bit += 1 << 40)
+        each(wrong, |one| one.bit += 1 << 40);
     }),
     ("every other one", |wrong| {
-        wrong.retain(|one| one.bit % 2 == 0)
+        wrong.retain(|one| one.bit % 2 == 0);
     }),
 ];
 
