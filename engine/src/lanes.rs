@@ -206,6 +206,7 @@ impl Engine {
             return;
         };
         layer.state = LayerState::Staged;
+        layer.made_by = Some(id);
         (layer.produced, layer.entries) = (produced, entries);
         let (blob_id, size) = (layer.blob, layer.size);
         self.release(blob_id, size);

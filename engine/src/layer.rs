@@ -46,6 +46,8 @@ pub(crate) struct Layer {
     pub(crate) wanted: BTreeSet<Place>,
     /// Until when it is kept staged without anyone wanting it.
     pub(crate) expires: Option<Instant>,
+    /// The lane that made its tree, if one did.
+    pub(crate) made_by: Option<OpId>,
     /// Uncompressed bytes its lane has written.
     pub(crate) produced: u64,
     /// Entries its lane has written.
@@ -81,6 +83,7 @@ impl Layer {
             state,
             wanted: BTreeSet::new(),
             expires: None,
+            made_by: None,
             produced: 0,
             entries: 0,
         }
@@ -96,6 +99,7 @@ impl Layer {
             state: LayerState::Waiting,
             wanted: BTreeSet::from([place]),
             expires: None,
+            made_by: None,
             produced: 0,
             entries: 0,
         }

@@ -191,7 +191,7 @@ impl Engine {
             entry.state = LayerState::Staged;
         }
         if error == LinkError::SourceGone {
-            self.on_source_gone(place, layer, tree);
+            self.on_source_gone(id, place, layer, tree);
         }
         if !self.images.get(&place.image).is_some_and(Image::is_live) {
             self.unlink(place);
@@ -218,10 +218,13 @@ impl Engine {
     }
 
     /// What a link or clone was to be made from is gone: nobody counts on it any more.
-    fn on_source_gone(&mut self, place: Place, layer: TreeId, tree: Option<Tree>) {
+    fn on_source_gone(&mut self, op: OpId, place: Place, layer: TreeId, tree: Option<Tree>) {
+        let made_by = self.layers.get(&layer).and_then(|entry| entry.made_by);
         match tree {
             Some(Tree::Linked) => self.note_chain(place, false),
             Some(tree) if tree != layer.name() => {}
+            // It looked for an earlier tree: another has been made since.
+            _ if made_by.is_some_and(|lane| op < lane) => {}
             _ if self.is_being_dropped(layer) => {}
             _ => self.unpack_again(layer),
         }
