@@ -44,10 +44,10 @@ pub(crate) struct Layer {
     pub(crate) state: LayerState,
     /// Links that want it and are not done.
     pub(crate) wanted: BTreeSet<Place>,
+    /// How often a lane has staged it.
+    pub(crate) made: u32,
     /// Until when it is kept staged without anyone wanting it.
     pub(crate) expires: Option<Instant>,
-    /// The lane that made its tree, if one did.
-    pub(crate) made_by: Option<OpId>,
     /// Uncompressed bytes its lane has written.
     pub(crate) produced: u64,
     /// Entries its lane has written.
@@ -82,8 +82,8 @@ impl Layer {
             local: Vec::new(),
             state,
             wanted: BTreeSet::new(),
+            made: 0,
             expires: None,
-            made_by: None,
             produced: 0,
             entries: 0,
         }
@@ -98,8 +98,8 @@ impl Layer {
             local: self.local.clone(),
             state: LayerState::Waiting,
             wanted: BTreeSet::from([place]),
+            made: 0,
             expires: None,
-            made_by: None,
             produced: 0,
             entries: 0,
         }

@@ -86,6 +86,8 @@ mutants! {
     SpoolUnbounded = "spool-unbounded",
     /// Of several fetches that may start, one does.
     WorkLeftUndone = "work-left-undone",
+    /// Images are served in the order of their ids.
+    FairnessOff = "fairness-off",
     /// A fetch that is cancelled is told so again.
     CancelledTwice = "cancelled-twice",
 }
