@@ -8,6 +8,7 @@ pub mod driver;
 pub mod grpc;
 pub mod image;
 mod inflate;
+mod kill_points;
 pub mod registry;
 pub mod remote;
 pub mod spool;

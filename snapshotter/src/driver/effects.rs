@@ -12,6 +12,7 @@ use super::failure::Cause;
 use super::fetch::{self, FetchOrder};
 use super::lane::{self, LaneOrder, Steering};
 use super::run::{FetchControl, LaneControl, Run};
+use crate::kill_points::passed;
 use crate::store::{Placement, PlacementError};
 use crate::unpack::Position;
 
@@ -190,7 +191,10 @@ impl<P: Placement> Run<P> {
         let (placement, facts) = (Arc::clone(&self.placement), self.facts.clone());
         tokio::task::spawn_blocking(move || {
             let fact = match guarded(|| placement.link(&place, &staged)) {
-                Ok(()) => Input::Linked { op }.into(),
+                Ok(()) => {
+                    passed(|| "linked".into());
+                    Input::Linked { op }.into()
+                }
                 Err(error) => link_failed(op, &error),
             };
             facts.tell_blocking(fact);
