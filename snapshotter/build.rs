@@ -2,9 +2,11 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 3] = [
+const PROTOS: [&str; 5] = [
     "github.com/containerd/containerd/api/services/snapshots/v1/snapshots.proto",
     "github.com/containerd/containerd/api/services/content/v1/content.proto",
+    "github.com/containerd/containerd/api/services/images/v1/images.proto",
+    "github.com/containerd/containerd/api/services/leases/v1/leases.proto",
     "runtime/v1/api.proto",
 ];
 

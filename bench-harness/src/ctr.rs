@@ -62,20 +62,31 @@ impl Ctr {
         Ok(run(self.command().args(arguments))?.text())
     }
 
-    /// Pulls by `ctr images pull` over plain HTTP: on containerd 1.6 the ordinary path without labels.
+    /// Pulls by `ctr images pull` over plain HTTP: before 2.0 `ctr` itself fetches, then the transfer service.
     ///
     /// # Errors
     /// See [`Ctr::run`].
     pub fn pull(&self, image: &str, snapshotter: &str) -> Result<(), ProcessError> {
-        self.run([
-            "images",
-            "pull",
-            "--plain-http",
-            "--snapshotter",
-            snapshotter,
-            image,
-        ])
-        .map(drop)
+        self.pull_with(&[], image, snapshotter)
+    }
+
+    /// The same with `--local`, which 1.6 does not know: `ctr` itself fetches.
+    ///
+    /// # Errors
+    /// See [`Ctr::run`].
+    pub fn pull_locally(&self, image: &str, snapshotter: &str) -> Result<(), ProcessError> {
+        self.pull_with(&["--local"], image, snapshotter)
+    }
+
+    fn pull_with(
+        &self,
+        options: &[&str],
+        image: &str,
+        snapshotter: &str,
+    ) -> Result<(), ProcessError> {
+        let pull = ["images", "pull", "--plain-http"].iter().chain(options);
+        let rest = ["--snapshotter", snapshotter, image];
+        self.run(pull.copied().chain(rest)).map(drop)
     }
 
     /// Runs a container to its end (`ctr run --rm`) and returns what it wrote to stdout.

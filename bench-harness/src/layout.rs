@@ -77,7 +77,7 @@ pub struct LayerContents {
 }
 
 impl Layout {
-    /// Reads the first image of the layout `directory` (for an index of platforms, the first of its manifests).
+    /// Reads the image of the layout `directory`: of an index, this machine's platform, else the first of its manifests.
     ///
     /// # Errors
     /// [`LayoutError`].
@@ -87,17 +87,12 @@ impl Layout {
             reason: reason.into(),
         };
         let index: Index = document(&directory.join("index.json"))?;
-        let mut digest = index
-            .manifests
-            .into_iter()
-            .next()
-            .ok_or_else(|| no_image("its index is empty"))?
-            .digest;
+        let mut digest = chosen(index.manifests).ok_or_else(|| no_image("its index is empty"))?;
         for _ in 0..INDEX_DEPTH_MAX {
             let path = blob_path(directory, &digest);
             let manifest: Manifest = document(&path)?;
-            if let Some(inner) = manifest.manifests.into_iter().next() {
-                digest = inner.digest;
+            if let Some(inner) = chosen(manifest.manifests) {
+                digest = inner;
                 continue;
             }
             let config = manifest
@@ -198,6 +193,13 @@ impl LayoutLayer {
     }
 }
 
+/// The digest of this machine's platform, else of the first.
+fn chosen(mut manifests: Vec<Descriptor>) -> Option<String> {
+    let is_ours = |one: &Descriptor| one.platform.as_ref().is_some_and(Platform::is_ours);
+    let place = manifests.iter().position(is_ours).unwrap_or(0);
+    (place < manifests.len()).then(|| manifests.swap_remove(place).digest)
+}
+
 /// Cleans an archive's entry name lexically and clamps it to the root: `./a//b/../c/` is `a/c`.
 pub fn clean(name: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
@@ -248,6 +250,24 @@ struct Descriptor {
     digest: String,
     #[serde(default)]
     size: u64,
+    platform: Option<Platform>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
+impl Platform {
+    fn is_ours(&self) -> bool {
+        let ours = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        self.os == "linux" && self.architecture == ours
+    }
 }
 
 #[derive(Deserialize)]
@@ -267,6 +287,24 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_index_leads_to_this_machine_s_platform() {
+        let index = |architectures: &[&str]| {
+            let of = |name: &&str| {
+                let platform = serde_json::json!({"architecture": name, "os": "linux"});
+                serde_json::json!({"digest": name, "platform": platform})
+            };
+            let manifests: Vec<_> = architectures.iter().map(of).collect();
+            serde_json::from_value::<Index>(serde_json::json!({"manifests": manifests})).unwrap()
+        };
+        let both = index(&["s390x", "amd64", "arm64"]);
+        let found = chosen(both.manifests).unwrap();
+        assert!(["amd64", "arm64"].contains(&found.as_str()), "{found}");
+        let other = index(&["s390x", "riscv64"]);
+        assert_eq!(chosen(other.manifests).as_deref(), Some("s390x"));
+        assert_eq!(chosen(Vec::new()), None);
+    }
 
     #[test]
     fn cleans_names_as_containerd_does() {

@@ -2,10 +2,11 @@
 //!
 //! The library starts and stops the processes a comparison needs ([`processes`]), asks them to pull ([`cri`], [`ctr`]),
 //! proves that two results are the same tree ([`tree`]), measures ([`measure`], [`limits`]), asks the
-//! simulator for the same ([`simulation`]) and tells people ([`report`]). It makes no scheduling decision: every strategy is the engine's.
+//! simulator for the same ([`simulation`]) and tells people ([`report`], [`compatibility`]). It makes no scheduling decision: every strategy is the engine's.
 
 #![forbid(unsafe_code)]
 
+pub mod compatibility;
 pub mod cri;
 pub mod ctr;
 pub mod layout;

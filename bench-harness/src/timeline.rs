@@ -249,8 +249,8 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use parapull_engine::{
-        ByteRange, Destination, FetchMode, Have, ImageId, Instant, Outcome, PullLayer, SourceId,
-        SpanId, Tree,
+        ByteRange, ChainId, Destination, FetchMode, Have, HostId, ImageId, Instant, Outcome,
+        PullLayer, SourceId, SpanId, Tree,
     };
 
     use super::*;
@@ -288,7 +288,8 @@ mod tests {
                 blob: BlobId(1),
                 size: 100,
                 layer,
-                sources: 1,
+                chain: ChainId(0),
+                hosts: vec![HostId(0)],
                 have: Have::Nothing,
             }],
             weight: 1,

@@ -3,11 +3,12 @@
 //! The bytes issued form a contiguous prefix of the span. Chunks before `frontier` are present, chunks before `next` are
 //! issued; a chunk keeps what it was charged across its retries.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::budget::Permit;
-use crate::id::{ByteRange, LayerId, OpId, SourceId};
+use crate::id::{ByteRange, HostId, OpId, SourceId};
+use crate::layer::TreeId;
 use crate::output::Destination;
 use crate::plan;
 use crate::time::Instant;
@@ -15,11 +16,21 @@ use crate::time::Instant;
 /// A compressed digest being fetched for its layer.
 #[derive(Debug)]
 pub(crate) struct Blob {
-    pub(crate) layer: LayerId,
+    pub(crate) layer: TreeId,
     pub(crate) size: u64,
     pub(crate) destination: Destination,
-    pub(crate) sources: u16,
+    /// Where it can be read from, in order; never empty.
+    pub(crate) hosts: Vec<HostId>,
+    /// What of it lies in a local store.
+    pub(crate) local: Vec<ByteRange>,
+    /// The source that is asked first in this life.
+    pub(crate) first_source: SourceId,
+    /// The source that was asked last.
     pub(crate) source: SourceId,
+    /// Failed requests for a chunk at a source.
+    pub(crate) failures: BTreeMap<(u32, SourceId), u32>,
+    /// Sources that cannot serve it.
+    pub(crate) lost: BTreeSet<SourceId>,
     /// Counts how often its bytes were thrown away for a wrong digest; the first life is 0.
     pub(crate) life: u32,
     pub(crate) mode: Mode,
@@ -76,8 +87,8 @@ pub(crate) struct Chunk {
     pub(crate) state: ChunkState,
     /// Bytes present, from its start on.
     pub(crate) received: u64,
-    /// Requests made for it.
-    pub(crate) attempts: u32,
+    /// Requests for it that were one connection too many.
+    pub(crate) crowdings: u32,
 }
 
 /// Where a chunk stands.
@@ -97,9 +108,9 @@ pub(crate) enum ChunkState {
 
 impl Blob {
     pub(crate) fn new(
-        layer: LayerId,
+        layer: TreeId,
         size: u64,
-        sources: u16,
+        hosts: Vec<HostId>,
         destination: Destination,
         plan: Plan,
     ) -> Self {
@@ -107,8 +118,16 @@ impl Blob {
             layer,
             size,
             destination,
-            sources: sources.max(1),
+            hosts: if hosts.is_empty() {
+                alloc::vec![HostId(0)]
+            } else {
+                hosts
+            },
+            local: Vec::new(),
+            first_source: SourceId(0),
             source: SourceId(0),
+            failures: BTreeMap::new(),
+            lost: BTreeSet::new(),
             life: 0,
             mode: if plan.whole {
                 Mode::Whole(None)
@@ -149,6 +168,7 @@ impl Blob {
         self.next = 0;
         self.released = 0;
         self.due.clear();
+        self.failures.clear();
         self.completed = None;
         self.consumed = false;
         self.laned = false;
@@ -163,7 +183,7 @@ impl Blob {
                 start: at,
                 state: ChunkState::Idle,
                 received: 0,
-                attempts: 0,
+                crowdings: 0,
             });
             at += chunk_bytes;
         }
@@ -184,7 +204,7 @@ impl Blob {
                 start,
                 state: ChunkState::Present,
                 received: missing.start - start,
-                attempts: 0,
+                crowdings: 0,
             });
             self.next += 1;
         }
@@ -286,9 +306,8 @@ impl Blob {
     /// the whole read, whose attempts are counted anew.
     pub(crate) fn forget_scattered(&mut self) {
         let frontier = (self.frontier as usize).min(self.chunks.len());
-        for chunk in &mut self.chunks[frontier..] {
-            chunk.attempts = 0;
-        }
+        self.failures
+            .retain(|(chunk, _), _| (*chunk as usize) < frontier);
         let from = (self.frontier as usize + 1).min(self.chunks.len());
         for chunk in &mut self.chunks[from..] {
             chunk.state = ChunkState::Idle;
@@ -319,13 +338,20 @@ pub(crate) struct Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::LayerId;
 
     fn blob() -> Blob {
         let plan = Plan {
             piece_bytes_max: 10,
             whole: false,
         };
-        Blob::new(LayerId(0), 25, 1, Destination::Window, plan)
+        Blob::new(
+            TreeId::shared(LayerId(0)),
+            25,
+            Vec::new(),
+            Destination::Window,
+            plan,
+        )
     }
 
     #[test]

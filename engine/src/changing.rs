@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::blob::Blob;
 use crate::engine::Engine;
 use crate::error::LayerError;
-use crate::id::LayerId;
+use crate::layer::TreeId;
 use crate::output::Destination;
 
 impl Engine {
@@ -18,7 +18,7 @@ impl Engine {
         let fits = self.budgets.window.used() <= raw.window_bytes_max
             && self.budgets.laneless <= limits.laneless_bytes_max()
             && self.budgets.unpacks.used() <= raw.unpacks_max.into();
-        if !fits {
+        if !fits && !mutant!(LimitsAtOnce) {
             return;
         }
         self.pending_limits = None;
@@ -45,7 +45,7 @@ impl Engine {
                 && blob.charge.amount() == 0
                 && !blob.ending
         };
-        let layers: Vec<LayerId> = self
+        let layers: Vec<TreeId> = self
             .blobs
             .values()
             .filter(hopeless)

@@ -6,14 +6,14 @@ use crate::engine::Engine;
 use crate::error::LayerError;
 use crate::id::{BlobId, ByteRange, ImageId, LayerId, OpId};
 use crate::image::LinkState;
-use crate::layer::LayerState;
+use crate::layer::{LayerState, TreeId};
 use crate::op::OpKind;
 use crate::output::{Action, Destination, Event, Outcome, Place, Tree};
 use crate::timers::Deadline;
 
 impl Engine {
     /// A layer cannot be had: every image that wants it fails.
-    pub(crate) fn fail_layer(&mut self, layer: LayerId, error: LayerError) {
+    pub(crate) fn fail_layer(&mut self, layer: TreeId, error: LayerError) {
         let places: Vec<Place> = self
             .layers
             .get(&layer)
@@ -79,26 +79,37 @@ impl Engine {
         else {
             return;
         };
-        let layer = link.layer;
+        let layer = link.tree;
         match link.state {
+            LinkState::Linking(op) if self.needs_no_tree(op) => self.unwant(place, layer),
             LinkState::Done
             | LinkState::Linking(_)
             | LinkState::Cloning(_)
             | LinkState::Dropping(_) => {}
-            LinkState::Cloned => self.drop_clone(place, layer),
+            LinkState::Cloned => self.drop_clone(place),
             LinkState::Pending => self.unwant(place, layer),
         }
     }
 
-    fn unwant(&mut self, place: Place, id: LayerId) {
+    /// Whether a link takes what is in place already.
+    fn needs_no_tree(&self, link: OpId) -> bool {
+        self.ops.get(&link).is_some_and(|op| {
+            matches!(
+                op.kind,
+                OpKind::Link {
+                    tree: Tree::Linked,
+                    ..
+                }
+            )
+        })
+    }
+
+    pub(crate) fn unwant(&mut self, place: Place, id: TreeId) {
         let Some(layer) = self.layers.get_mut(&id) else {
             return;
         };
         if !layer.wanted.remove(&place) {
             return;
-        }
-        if layer.over.is_some_and(|over| over == place) {
-            layer.over = None;
         }
         if layer.wanted.is_empty() {
             if let Some(image) = self.images.get_mut(&place.image) {
@@ -110,50 +121,12 @@ impl Engine {
         self.release_layer(id);
     }
 
-    /// Work that goes on for another image is paid by that one from here on, even past its limit.
-    pub(crate) fn move_charges(&mut self, from: ImageId, id: LayerId) {
-        let Some(layer) = self.layers.get(&id) else {
-            return;
-        };
-        let Some(to) = layer
-            .wanted
-            .iter()
-            .map(|place| place.image)
-            .find(|image| *image != from)
-        else {
-            return;
-        };
-        let fed = self.is_fed(id);
-        let mut moved = (0, 0);
-        for op in self.ops.values_mut() {
-            let (image, count) = match &mut op.kind {
-                OpKind::Fetch(fetch) if fed && fetch.blob == layer.blob => {
-                    (&mut fetch.image, &mut moved.0)
-                }
-                OpKind::Lane(lane) if lane.layer == id => (&mut lane.image, &mut moved.1),
-                _ => continue,
-            };
-            if image.0 == from {
-                image.0 = to;
-                *count += image.1.amount();
-            }
-        }
-        let Some(mut heir) = self.images.remove(&to) else {
-            return;
-        };
-        if let Some(image) = self.images.get_mut(&from) {
-            heir.fetches.take_over(&mut image.fetches, moved.0);
-            heir.unpacks.take_over(&mut image.unpacks, moved.1);
-        }
-        self.images.insert(to, heir);
-    }
-
     /// Lets go of a layer nobody wants.
-    pub(crate) fn release_layer(&mut self, id: LayerId) {
+    pub(crate) fn release_layer(&mut self, id: TreeId) {
         let Some(layer) = self.layers.get(&id) else {
             return;
         };
-        if !layer.wanted.is_empty() {
+        if !layer.wanted.is_empty() && !mutant!(SharedCancelled) {
             return;
         }
         let blob = layer.blob;
@@ -164,15 +137,15 @@ impl Engine {
                 self.stop_blob(blob, id);
             }
             LayerState::Staged => self.keep_staged(id),
-            LayerState::Consumed => self.forget_layer(id),
+            LayerState::Consumed | LayerState::Absent => self.forget_layer(id),
             LayerState::Leaving(_) | LayerState::Dropping(_) => {}
         }
     }
 
     /// Keeps a staged tree for a while in case it is asked for again.
-    fn keep_staged(&mut self, id: LayerId) {
+    fn keep_staged(&mut self, id: TreeId) {
         let ttl_ms = self.config.timing.staging_ttl_ms;
-        if ttl_ms == 0 || self.is_shutting_down() {
+        if ttl_ms == 0 || id.over.is_some() || self.is_shutting_down() {
             self.drop_staged(id);
             return;
         }
@@ -182,14 +155,25 @@ impl Engine {
         };
         if layer.expires.is_none() {
             layer.expires = Some(at);
-            self.timers.start(at, Deadline::Staging(id));
+            self.timers.start(at, Deadline::Staging(id.layer));
         }
-        self.released(id);
+        // Its lane may have read bytes that no fetch has reported yet: those who pay for the fetch wait for its end.
+        if !self.is_being_read(id) {
+            self.released(id);
+        }
+    }
+
+    /// Whether the blob that was opened for a layer is still there.
+    fn is_being_read(&self, id: TreeId) -> bool {
+        let layer = self.layers.get(&id);
+        layer
+            .and_then(|layer| self.blobs.get(&layer.blob))
+            .is_some_and(|blob| blob.layer == id)
     }
 
     /// Drops every staged tree that was kept in case someone asks for it again.
     pub(crate) fn drop_kept(&mut self) {
-        let kept: Vec<LayerId> = self
+        let kept: Vec<TreeId> = self
             .layers
             .iter_mut()
             .filter(|(_, layer)| layer.wanted.is_empty() && layer.state == LayerState::Staged)
@@ -201,66 +185,90 @@ impl Engine {
                 .get_mut(&id)
                 .and_then(|layer| layer.expires.take())
             {
-                self.timers.stop(at, Deadline::Staging(id));
+                self.timers.stop(at, Deadline::Staging(id.layer));
             }
             self.drop_staged(id);
         }
     }
 
-    pub(crate) fn on_staging_expired(&mut self, id: LayerId) {
+    pub(crate) fn on_staging_expired(&mut self, layer: LayerId) {
+        let id = TreeId::shared(layer);
         let Some(layer) = self.layers.get_mut(&id) else {
             return;
         };
         layer.expires = None;
+        if mutant!(StagingKept) {
+            layer.expires = Some(self.now);
+            return;
+        }
         if layer.wanted.is_empty() && layer.state == LayerState::Staged {
             self.drop_staged(id);
         }
     }
 
-    pub(crate) fn drop_staged(&mut self, id: LayerId) {
-        let tree = Tree::Original;
-        let op = self.open(OpKind::DropStaged { layer: id, tree });
+    pub(crate) fn drop_staged(&mut self, id: TreeId) {
+        let op = self.open(OpKind::DropStaged { layer: id });
         if let Some(layer) = self.layers.get_mut(&id) {
             layer.state = LayerState::Dropping(op);
         }
         self.act(Action::DropStaged {
             op,
-            layer: id,
-            tree,
+            layer: id.layer,
+            tree: id.name(),
         });
     }
 
-    pub(crate) fn drop_clone(&mut self, place: Place, layer: LayerId) {
-        let tree = Tree::Clone(place);
-        let op = self.open(OpKind::DropStaged { layer, tree });
+    pub(crate) fn drop_clone(&mut self, place: Place) {
+        let link = self
+            .images
+            .get(&place.image)
+            .and_then(|image| image.link(place.index));
+        let Some(layer) = link.map(|link| link.tree.layer) else {
+            return;
+        };
+        let op = self.open(OpKind::DropClone { place });
         self.set_link(place, LinkState::Dropping(op));
-        self.act(Action::DropStaged { op, layer, tree });
+        self.act(Action::DropStaged {
+            op,
+            layer,
+            tree: Tree::Own(place),
+        });
     }
 
     pub(crate) fn on_dropped(&mut self, id: OpId) {
         let Some(op) = self.close(id) else { return };
-        let OpKind::DropStaged { layer, tree } = op.kind else {
-            return;
-        };
-        match tree {
-            Tree::Clone(place) => {
-                self.set_link(place, LinkState::Pending);
-                self.unlink(place);
-                self.finish_if_ended(place.image);
-            }
-            Tree::Original if self.layers[&layer].wanted.is_empty() => {
+        match op.kind {
+            OpKind::DropClone { place } => self.on_clone_dropped(place),
+            OpKind::DropStaged { layer } if self.layers[&layer].wanted.is_empty() => {
                 // If its bytes are still being dropped, it goes with them.
                 if let Some(entry) = self.layers.get_mut(&layer) {
                     entry.state = LayerState::Waiting;
                 }
                 self.forget_layer(layer);
             }
-            Tree::Original => self.unpack_again(layer),
+            OpKind::DropStaged { layer } => self.unpack_again(layer),
+            _ => {}
         }
     }
 
+    /// A clone is gone: because its image ends, or because it depends on what lies below.
+    fn on_clone_dropped(&mut self, place: Place) {
+        self.set_link(place, LinkState::Pending);
+        let image = self.images.get(&place.image);
+        let needs_parents = image
+            .filter(|image| image.is_live())
+            .and_then(|image| image.link(place.index))
+            .is_some_and(|link| link.needs_parents);
+        if needs_parents {
+            self.make_over_parents(place);
+            return;
+        }
+        self.unlink(place);
+        self.finish_if_ended(place.image);
+    }
+
     /// Stops reading a blob whose layer nobody wants.
-    fn stop_blob(&mut self, id: BlobId, layer: LayerId) {
+    fn stop_blob(&mut self, id: BlobId, layer: TreeId) {
         if !self.is_fed(layer) {
             self.unfed.remove(&layer);
             // A blob that already ends for this layer takes the layer with it.
@@ -312,6 +320,7 @@ impl Engine {
     }
 
     pub(crate) fn forget_blob(&mut self, id: BlobId) {
+        self.count_unneeded(id);
         self.uncharge_all(id);
         let Some(blob) = self.blobs.remove(&id) else {
             return;
@@ -323,79 +332,34 @@ impl Engine {
                 (LayerState::Waiting, false) => {
                     self.unfed.insert(blob.layer);
                 }
-                (LayerState::Consumed, true) => self.forget_layer(blob.layer),
+                (LayerState::Consumed | LayerState::Absent, true) => self.forget_layer(blob.layer),
                 _ => {}
             }
         }
-        let of_blob = |layer: &&LayerId| self.layers[*layer].blob == id;
-        let mut hungry: Vec<LayerId> = self.unfed.iter().filter(of_blob).copied().collect();
+        let of_blob = |layer: &&TreeId| self.layers[*layer].blob == id;
+        let mut hungry: Vec<TreeId> = self.unfed.iter().filter(of_blob).copied().collect();
         hungry.sort_by_key(|layer| self.lowest_index(*layer));
         for layer in hungry {
             self.feed(layer);
         }
     }
 
-    /// Lets a blob serve another layer first, if that lies lower and no lane reads the blob.
-    ///
-    /// The same bytes may be wanted as a bottom layer and as an upper one. The upper one waits for what lies below it,
-    /// so the lower must never wait for the upper.
-    pub(crate) fn hand_over(&mut self, id: BlobId, to: LayerId) {
-        let Some(blob) = self.blobs.get(&id) else {
+    /// Counts what was read for a layer that turned up where it belongs in the meantime.
+    fn count_unneeded(&mut self, id: BlobId) {
+        let Some(blob) = self.blobs.get(&id).filter(|blob| !blob.consumed) else {
             return;
         };
-        let from = blob.layer;
-        let busy = blob.laned || blob.ending || blob.consumed;
-        if busy || from == to || self.lowest_index(to) >= self.lowest_index(from) {
-            return;
+        let (layer, bytes) = (blob.layer, blob.released + blob.unread_bytes());
+        let mut images = self.images.values_mut();
+        if let Some(image) =
+            images.find(|image| image.is_live() && image.releasing.contains(&layer))
+        {
+            image.stats.bytes_retried += bytes;
         }
-        let Some(heir) = self.layers[&to].wanted.first().map(|place| place.image) else {
-            return;
-        };
-        if let Some(blob) = self.blobs.get_mut(&id) {
-            blob.layer = to;
-        }
-        self.unfed.remove(&to);
-        self.unfed.insert(from);
-        self.charge_heir(id, heir);
     }
 
-    /// All fetches of a blob are paid by one image from here on, even past its limit.
-    fn charge_heir(&mut self, id: BlobId, to: ImageId) {
-        let Some(mut heir) = self.images.remove(&to) else {
-            return;
-        };
-        for op in self.ops.values_mut() {
-            if let OpKind::Fetch(fetch) = &mut op.kind
-                && fetch.blob == id
-                && fetch.image.0 != to
-            {
-                let from = core::mem::replace(&mut fetch.image.0, to);
-                if let Some(image) = self.images.get_mut(&from) {
-                    heir.fetches
-                        .take_over(&mut image.fetches, fetch.image.1.amount());
-                }
-            }
-        }
-        self.images.insert(to, heir);
-    }
-
-    /// The lowest index at which a layer is wanted.
-    fn lowest_index(&self, id: LayerId) -> u32 {
-        let wanted = self.layers.get(&id).map(|layer| layer.wanted.iter());
-        wanted
-            .and_then(|places| places.map(|place| place.index).min())
-            .unwrap_or(u32::MAX)
-    }
-
-    fn forget_layer(&mut self, id: LayerId) {
-        let Some(layer) = self.layers.get(&id) else {
-            return;
-        };
-        let blob_lives = self
-            .blobs
-            .get(&layer.blob)
-            .is_some_and(|blob| blob.layer == id);
-        if blob_lives {
+    fn forget_layer(&mut self, id: TreeId) {
+        if self.is_being_read(id) || !self.layers.contains_key(&id) {
             return;
         }
         self.layers.remove(&id);
@@ -404,7 +368,7 @@ impl Engine {
     }
 
     /// An image whose layer's blob is still closing does not end before it has.
-    pub(crate) fn retain_until_forgotten(&mut self, id: ImageId, layer: LayerId) {
+    pub(crate) fn retain_until_forgotten(&mut self, id: ImageId, layer: TreeId) {
         let closing = self.layers.get(&layer).is_some_and(|entry| {
             self.blobs
                 .get(&entry.blob)
@@ -416,7 +380,7 @@ impl Engine {
     }
 
     /// Nothing of a layer is held any more for images that let go of it.
-    fn released(&mut self, layer: LayerId) {
+    fn released(&mut self, layer: TreeId) {
         let holders: Vec<ImageId> = self
             .images
             .iter_mut()
@@ -436,7 +400,7 @@ impl Engine {
         let Some(outcome) = image.ending else { return };
         let busy = image.links.iter().zip(0..).any(|(link, index)| {
             let place = Place { image: id, index };
-            let layer = self.layers.get(&link.layer);
+            let layer = self.layers.get(&link.tree);
             // While the places of an image are let go of one by one, some are still wanted.
             layer.is_some_and(|layer| layer.wanted.contains(&place))
                 || matches!(
@@ -459,6 +423,9 @@ impl Engine {
         if let Some(at) = image.grace {
             self.timers.stop(at, Deadline::Grace(id));
         }
+        for (link, index) in image.links.iter().zip(0..) {
+            self.chains.leave(link.chain, Place { image: id, index });
+        }
         self.tell(Event::PullFinished {
             image: id,
             outcome,
@@ -478,7 +445,7 @@ impl Engine {
             OpKind::Clone { .. } | OpKind::Link { .. } => {
                 self.on_link_failed(id, crate::error::LinkError::Disk);
             }
-            OpKind::DropStaged { .. } => self.on_dropped(id),
+            OpKind::DropClone { .. } | OpKind::DropStaged { .. } => self.on_dropped(id),
             OpKind::DropBytes { .. } => self.on_bytes_dropped(id),
         }
     }

@@ -8,11 +8,13 @@ use alloc::vec::Vec;
 
 use crate::blob::{Blob, Plan};
 use crate::budget::Budget;
+use crate::chains::Chains;
 use crate::config::Config;
-use crate::id::{BlobId, ImageId, LayerId, OpId};
+use crate::host::Host;
+use crate::id::{BlobId, HostId, ImageId, OpId};
 use crate::image::{Image, Link, LinkState};
 use crate::input::{Have, Input, Pull, PullLayer};
-use crate::layer::{Layer, LayerState};
+use crate::layer::{Layer, LayerState, TreeId};
 use crate::limits::Limits;
 use crate::op::{Op, OpKind};
 use crate::output::{Action, Destination, Event, Outcome, Output, Place, PullStats};
@@ -27,11 +29,14 @@ pub struct Engine {
     pub(crate) now: Instant,
     pub(crate) images: BTreeMap<ImageId, Image>,
     pub(crate) blobs: BTreeMap<BlobId, Blob>,
-    pub(crate) layers: BTreeMap<LayerId, Layer>,
+    pub(crate) layers: BTreeMap<TreeId, Layer>,
     /// Layers whose blob is being read for another layer.
-    pub(crate) unfed: BTreeSet<LayerId>,
+    pub(crate) unfed: BTreeSet<TreeId>,
+    pub(crate) chains: Chains,
     pub(crate) ops: BTreeMap<OpId, Op>,
     pub(crate) budgets: Budgets,
+    /// What was learned of hosts; it outlives every image.
+    pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) timers: Timers,
     pub(crate) completions: u64,
     pub(crate) stale: u64,
@@ -76,7 +81,9 @@ impl Engine {
             blobs: BTreeMap::new(),
             layers: BTreeMap::new(),
             unfed: BTreeSet::new(),
+            chains: Chains::default(),
             ops: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             timers: Timers::default(),
             completions: 0,
             stale: 0,
@@ -119,7 +126,7 @@ impl Engine {
         let output = self.outputs.pop_front().unwrap_or_else(|| {
             self.drained = true;
             Output::Idle {
-                wake: self.timers.next(),
+                wake: self.timers.next().filter(|_| !mutant!(LostWake)),
             }
         });
         self.trace.output(&output);
@@ -191,6 +198,8 @@ impl Engine {
             match deadline {
                 Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
                 Deadline::Stall(op) => self.on_stall_check(op),
+                Deadline::Silence(op) => self.on_silence(op),
+                Deadline::Host(host) => self.on_host_ready(host),
                 Deadline::Grace(image) => self.end_image(image, Outcome::Cancelled),
                 Deadline::Staging(layer) => self.on_staging_expired(layer),
             }
@@ -204,6 +213,7 @@ impl Engine {
         self.admit_lanes();
         self.admit_fetches();
         self.admit_threads();
+        self.watch_hosts();
     }
 
     fn request(&mut self, pull: Pull) {
@@ -217,11 +227,13 @@ impl Engine {
             .layers
             .iter()
             .map(|layer| Link {
-                layer: layer.layer,
+                tree: TreeId::shared(layer.layer),
+                chain: layer.chain,
                 state: match layer.have {
                     Have::Linked => LinkState::Done,
-                    Have::Staged | Have::Nothing => LinkState::Pending,
+                    _ => LinkState::Pending,
                 },
+                needs_parents: false,
                 callers: 0,
             })
             .collect();
@@ -237,6 +249,12 @@ impl Engine {
             ending: None,
         };
         self.images.insert(image, entry);
+        for (layer, index) in pull.layers.iter().zip(0..) {
+            self.chains.enter(layer.chain, Place { image, index });
+            if matches!(layer.have, Have::Linked | Have::InPlace) {
+                self.chains.set_linked(layer.chain, true);
+            }
+        }
         if self.shutting_down {
             self.end_image(image, Outcome::Cancelled);
             return;
@@ -260,32 +278,52 @@ impl Engine {
         }
         let state = match wanted.have {
             Have::Staged => LayerState::Staged,
-            Have::Nothing | Have::Linked => LayerState::Waiting,
+            Have::Elsewhere => LayerState::Consumed,
+            Have::Nothing | Have::LocalBlob | Have::Ranges(_) | Have::InPlace
+                if self.chains.is_linked(wanted.chain) =>
+            {
+                LayerState::Absent
+            }
+            Have::Nothing | Have::LocalBlob | Have::Ranges(_) | Have::InPlace | Have::Linked => {
+                LayerState::Waiting
+            }
         };
+        let id = TreeId::shared(wanted.layer);
         let layer = self
             .layers
-            .entry(wanted.layer)
+            .entry(id)
             .or_insert_with(|| Layer::new(wanted, state));
         layer.wanted.insert(place);
+        if layer.state == LayerState::Absent {
+            layer.state = state;
+        }
         if let Some(at) = layer.expires.take() {
             self.timers.stop(at, Deadline::Staging(wanted.layer));
         }
-        if layer.state == LayerState::Waiting && !self.is_fed(wanted.layer) {
-            self.unfed.insert(wanted.layer);
-            self.feed(wanted.layer);
+        let is_fed = self.is_fed(id);
+        let Some(layer) = self.layers.get_mut(&id) else {
+            return;
+        };
+        if !is_fed {
+            layer.place(wanted);
+        }
+        if layer.state == LayerState::Waiting && !is_fed {
+            self.unfed.insert(id);
+            self.feed(id);
         }
     }
 
     /// Keeps a staged tree whose image has ended already, as if the image had let go of it.
     fn adopt_staged(&mut self, staged: &PullLayer) {
+        let id = TreeId::shared(staged.layer);
         self.layers
-            .entry(staged.layer)
+            .entry(id)
             .or_insert_with(|| Layer::new(staged, LayerState::Staged));
-        self.release_layer(staged.layer);
+        self.release_layer(id);
     }
 
     /// Whether a blob is being read for this very layer.
-    pub(crate) fn is_fed(&self, layer: LayerId) -> bool {
+    pub(crate) fn is_fed(&self, layer: TreeId) -> bool {
         let blob = self.layers[&layer].blob;
         self.blobs
             .get(&blob)
@@ -293,7 +331,7 @@ impl Engine {
     }
 
     /// Opens the blob of a layer that has none; it stays unfed while the blob is read for another layer.
-    pub(crate) fn feed(&mut self, layer_id: LayerId) {
+    pub(crate) fn feed(&mut self, layer_id: TreeId) {
         // Feeding one layer may fail an image, and with it others that were to be fed.
         let Some(layer) = self.layers.get(&layer_id) else {
             return;
@@ -303,13 +341,15 @@ impl Engine {
             return;
         }
         let destination = self.config.scheduling.destination;
-        let blob = Blob::new(
+        let whole = layer.local.is_empty() && self.is_whole_only(&layer.hosts);
+        let mut blob = Blob::new(
             layer_id,
             layer.size,
-            layer.sources,
+            layer.hosts.clone(),
             destination,
-            self.plan(false),
+            self.plan(whole),
         );
+        blob.local.clone_from(&layer.local);
         self.blobs.insert(layer.blob, blob);
         self.unfed.remove(&layer_id);
         let (id, size) = (layer.blob, layer.size);
@@ -358,6 +398,9 @@ impl Engine {
         };
         link.callers += 1;
         image.callers += 1;
+        if mutant!(GraceRunsOn) {
+            return;
+        }
         if let Some(at) = image.grace.take() {
             self.timers.stop(at, Deadline::Grace(place.image));
         }
@@ -391,12 +434,19 @@ impl Engine {
         self.start_grace(place.image);
     }
 
-    /// Starts the grace period of an image nobody waits for.
+    /// Starts the grace period of an image nobody waits for. One whose layers are all in their places has none: it only
+    /// waits for what it no longer needs to be gone.
     fn start_grace(&mut self, id: ImageId) {
         let at = self.now.after_millis(self.config.timing.cancel_grace_ms);
         let Some(image) = self.images.get_mut(&id) else {
             return;
         };
+        if image.next_link().is_none() {
+            if let Some(at) = image.grace.take() {
+                self.timers.stop(at, Deadline::Grace(id));
+            }
+            return;
+        }
         if image.callers > 0 || image.grace.is_some() || !image.is_live() {
             return;
         }
@@ -445,6 +495,9 @@ impl Engine {
         );
         let op = self.ops.remove(&id);
         if op.is_none() {
+            if mutant!(StaleAccepted) {
+                return self.ops.pop_first().map(|(_, op)| op);
+            }
             self.stale += 1;
         }
         op
@@ -455,7 +508,7 @@ impl Engine {
         let Some(op) = self.ops.get_mut(&id) else {
             return;
         };
-        if !op.cancelling {
+        if !op.cancelling || mutant!(CancelledTwice) {
             op.cancelling = true;
             self.act(Action::CancelOp { op: id });
         }

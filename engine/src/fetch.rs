@@ -8,7 +8,7 @@ use core::cmp::Reverse;
 use crate::blob::{Blob, ChunkState, Mode, Settling};
 use crate::config::FetchOrder;
 use crate::engine::Engine;
-use crate::id::{BlobId, ByteRange, ImageId, OpId, SpanId};
+use crate::id::{BlobId, ByteRange, ImageId, OpId, SourceId, SpanId};
 use crate::op::{Fetch, OpKind};
 use crate::output::{Action, FetchMode};
 use crate::snapshot::HoldReason;
@@ -53,6 +53,9 @@ impl Engine {
                 }
             }
             self.grant_laneless(blob);
+            if mutant!(WorkLeftUndone) {
+                return;
+            }
         }
     }
 
@@ -100,7 +103,7 @@ impl Engine {
             if blob.mode != Mode::Ranged && !blob.laned && !self.whole_fits(blob) {
                 return Err(HoldReason::Lane);
             }
-            self.permits_free(blob)?;
+            self.permits_free(blob, chunk)?;
             return Ok(Step::Repeat(chunk));
         }
         if matches!(blob.mode, Mode::Whole(None)) && blob.next > blob.frontier {
@@ -114,10 +117,18 @@ impl Engine {
         match open_whole {
             Some(op) => Ok(Step::Grant(op, blob.next)),
             None => {
-                self.permits_free(blob)?;
+                self.permits_free(blob, blob.next)?;
+                if mutant!(ChunkGap) && blob.next > 0 && blob.next + 1 < blob.chunk_count() {
+                    return Ok(Step::Begin(blob.next + 1));
+                }
                 Ok(Step::Begin(blob.next))
             }
         }
+    }
+
+    /// Whether nothing holds a blob back.
+    pub(crate) fn is_fetchable(&self, blob: &Blob) -> bool {
+        self.step(blob).is_ok()
     }
 
     /// What holds a blob back, for people to see.
@@ -125,13 +136,12 @@ impl Engine {
         self.step(blob).err().unwrap_or(HoldReason::Nothing)
     }
 
-    fn permits_free(&self, blob: &Blob) -> Result<(), HoldReason> {
+    fn permits_free(&self, blob: &Blob, chunk: u32) -> Result<(), HoldReason> {
         if self.budgets.fetches.free() == 0 {
             return Err(HoldReason::Fetches);
         }
-        self.payer(blob)
-            .map(|_| ())
-            .ok_or(HoldReason::FetchesPerImage)
+        self.payer(blob).ok_or(HoldReason::FetchesPerImage)?;
+        self.source_for(blob, chunk).map(|_| ())
     }
 
     /// The image that pays for a fetch: of those that want it and have a permit, the one served least.
@@ -213,12 +223,27 @@ impl Engine {
             self.budgets.fetches.put(total);
             return;
         };
-        image.stats.requests += 1;
         let blob = &self.blobs[&id];
-        let missing = blob.missing(chunk);
+        let source = self.source_for(blob, chunk).unwrap_or(blob.source);
+        let host = (source != SourceId::LOCAL).then(|| blob.host(source));
+        let (missing, crowdings) = (blob.missing(chunk), blob.chunk(chunk).crowdings);
+        if let Some(host) = host {
+            let now = self.now;
+            self.host_mut(host).asked(now);
+            if let Some(image) = self.images.get_mut(&payer) {
+                image.stats.requests += 1;
+            }
+        }
+        let blob = &self.blobs[&id];
         let kind = OpKind::Fetch(Fetch {
             blob: id,
-            source: blob.source,
+            source,
+            host,
+            asked_at: self.now,
+            spoke: false,
+            silence_at: None,
+            crowdings,
+            crowded: false,
             chunk,
             base: blob.chunk(chunk).received,
             before: 0,
@@ -232,19 +257,23 @@ impl Engine {
         });
         let op = self.open(kind);
         self.timers.start(stall_at, Deadline::Stall(op));
-        self.issue(id, chunk, op, missing);
+        if host.is_some() {
+            let at = self.now.after_millis(self.config.hosts.silence_ms.max(1));
+            self.watch_silence(op, at);
+        }
+        self.issue(id, chunk, op, missing, source);
     }
 
-    fn issue(&mut self, id: BlobId, chunk: u32, op: OpId, missing: ByteRange) {
+    fn issue(&mut self, id: BlobId, chunk: u32, op: OpId, missing: ByteRange, source: SourceId) {
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
+        blob.source = source;
         blob.due.remove(&chunk);
         blob.open.insert(op);
         let entry = blob.chunk_mut(chunk);
-        entry.attempts += 1;
         entry.state = ChunkState::InFlight(op);
-        let attempt = entry.attempts;
+        let attempt = blob.failed_attempts(chunk, source) + 1;
         let (mode, range) = match blob.mode {
             Mode::Whole(_) => {
                 blob.mode = Mode::Whole(Some(op));
@@ -258,7 +287,7 @@ impl Engine {
             span: SpanId(0),
             range,
             mode,
-            source: blob.source,
+            source,
             attempt,
             credit: missing.len(),
             to: blob.destination,
@@ -273,7 +302,6 @@ impl Engine {
         let bytes = blob.missing(chunk).len();
         let entry = blob.chunk_mut(chunk);
         entry.state = ChunkState::InFlight(op);
-        entry.attempts += 1;
         let stall_at = self.now.after_millis(self.config.timing.stall_ms);
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
             fetch.granted += bytes;
@@ -291,8 +319,13 @@ impl Engine {
             "invariant 5 (ops): {op:?} was never issued"
         );
         self.keep(op, bytes);
-        if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
-            fetch.discarded = fetch.discarded.max(discarded);
+        let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) else {
+            return;
+        };
+        let new = discarded > fetch.discarded;
+        fetch.discarded = fetch.discarded.max(discarded);
+        if new {
+            self.note_bytes(op);
         }
     }
 
@@ -309,11 +342,17 @@ impl Engine {
         let (new, payer) = (bytes.saturating_sub(fetch.kept), fetch.image.0);
         fetch.kept += new;
         if let Some(image) = self.images.get_mut(&payer) {
-            image.stats.bytes_fetched += new;
+            match fetch.host {
+                Some(_) => image.stats.bytes_fetched += new,
+                None => image.stats.bytes_local += new,
+            }
         }
-        let (blob_id, mut chunk, base, mut before) =
+        let (blob_id, mut chunk, mut base, mut before) =
             (fetch.blob, fetch.chunk, fetch.base, fetch.before);
-        let (kept, mut base) = (fetch.kept, base);
+        let kept = fetch.kept;
+        if new > 0 {
+            self.note_bytes(id);
+        }
         let Some(blob) = self.blobs.get_mut(&blob_id) else {
             return;
         };
@@ -354,7 +393,13 @@ impl Engine {
         };
         let (blob, granted) = (fetch.blob, fetch.granted);
         self.keep(id, granted);
-        self.close_fetch(id);
+        let ranged = self
+            .blobs
+            .get(&blob)
+            .is_some_and(|blob| blob.mode == Mode::Ranged);
+        if let Some(fetch) = self.close_fetch(id) {
+            self.note_success(&fetch, ranged);
+        }
         self.settle(blob);
     }
 
@@ -366,12 +411,20 @@ impl Engine {
         if let Some((at, _)) = fetch.stall.take() {
             self.timers.stop(at, Deadline::Stall(id));
         }
+        if let Some(at) = fetch.silence_at.take() {
+            self.timers.stop(at, Deadline::Silence(id));
+        }
+        if let Some(host) = fetch.host {
+            self.host_mut(host).open -= 1;
+        }
         self.budgets.fetches.put(core::mem::replace(
             &mut fetch.total,
             crate::budget::Permit::none(),
         ));
         let permit = core::mem::replace(&mut fetch.image.1, crate::budget::Permit::none());
-        if let Some(image) = self.images.get_mut(&fetch.image.0) {
+        if let Some(image) = self.images.get_mut(&fetch.image.0)
+            && !mutant!(PermitLeak)
+        {
             image.fetches.put(permit);
         }
         if let Some(blob) = self.blobs.get_mut(&fetch.blob) {
@@ -395,7 +448,7 @@ impl Engine {
         let Some((_, read_before)) = fetch.stall.take() else {
             return;
         };
-        if fetch.kept == fetch.granted {
+        if fetch.kept == fetch.granted && !mutant!(StallWithoutCredit) {
             return;
         }
         if fetch.kept + fetch.discarded - read_before >= bytes_min {

@@ -39,16 +39,30 @@ id! {
     LayerId(u32)
 }
 id! {
+    /// One layer over all that lies below it, as OCI's chain id names it: equal ones are the same layer over the same parents.
+    ChainId(u32)
+}
+id! {
     /// One outstanding action. Emitted in exactly one action, closed by exactly one input.
     OpId(u64)
 }
 id! {
-    /// One place a blob can be read from: 0 is the first host of the image's list, mirrors come before the origin.
+    /// One place a blob can be read from: an index into the hosts of its layer, mirrors before the origin; or
+    /// [`SourceId::LOCAL`].
     SourceId(u16)
+}
+id! {
+    /// One origin that blobs are read from, in whichever images.
+    HostId(u32)
 }
 id! {
     /// One span of a blob: a contiguous range that one decoder reads in order.
     SpanId(u32)
+}
+
+impl SourceId {
+    /// The local store: bytes that are on this node already.
+    pub const LOCAL: Self = Self(u16::MAX);
 }
 
 /// A half-open range of bytes of a blob.

@@ -4,7 +4,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::budget::Budget;
-use crate::id::{LayerId, OpId};
+use crate::id::{ChainId, OpId};
+use crate::layer::TreeId;
 use crate::output::{Outcome, PullStats};
 use crate::time::Instant;
 
@@ -21,7 +22,7 @@ pub(crate) struct Image {
     /// When it ends because nobody waits.
     pub(crate) grace: Option<Instant>,
     /// Layers it let go of whose bytes or trees are not gone yet.
-    pub(crate) releasing: BTreeSet<LayerId>,
+    pub(crate) releasing: BTreeSet<TreeId>,
     /// Set once it is decided how it ends; it then only waits for its ops to close.
     pub(crate) ending: Option<Outcome>,
 }
@@ -29,8 +30,12 @@ pub(crate) struct Image {
 /// A layer in its place.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) layer: LayerId,
+    /// What it is made from; a tree of its own once the shared one turned out to depend on parents.
+    pub(crate) tree: TreeId,
+    pub(crate) chain: ChainId,
     pub(crate) state: LinkState,
+    /// Its clone turned out to depend on what lies below, and goes.
+    pub(crate) needs_parents: bool,
     pub(crate) callers: u32,
 }
 
@@ -43,7 +48,7 @@ pub(crate) enum LinkState {
     Cloning(OpId),
     /// A tree of its own is staged.
     Cloned,
-    /// The tree of its own is being dropped.
+    /// Its clone is being dropped.
     Dropping(OpId),
     /// Being put in its place.
     Linking(OpId),
@@ -74,7 +79,10 @@ impl Image {
     }
 
     /// Bytes it has been served, by its weight: what fairness compares.
-    pub(crate) const fn served(&self) -> u64 {
+    pub(crate) fn served(&self) -> u64 {
+        if mutant!(FairnessOff) {
+            return 0;
+        }
         self.stats.bytes_fetched / self.weight
     }
 }

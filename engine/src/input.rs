@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::error::{FetchError, LaneError, LinkError};
-use crate::id::{BlobId, ImageId, LayerId, OpId};
+use crate::id::{BlobId, ByteRange, ChainId, HostId, ImageId, LayerId, OpId};
 use crate::limits::Limits;
 
 /// Something that happened.
@@ -158,7 +158,7 @@ pub struct Pull {
 }
 
 /// One layer of an image to pull.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PullLayer {
     /// Its compressed blob.
@@ -167,20 +167,34 @@ pub struct PullLayer {
     pub size: u64,
     /// Its tree; two blobs may hold the same one.
     pub layer: LayerId,
-    /// How many sources the blob can be read from; at least 1.
-    pub sources: u16,
+    /// The layer with everything below it; two images with the same chain share what is linked there.
+    pub chain: ChainId,
+    /// The hosts the blob can be read from, in the order in which they are asked; at least one. A [`SourceId`] is an
+    /// index into them.
+    ///
+    /// [`SourceId`]: crate::SourceId
+    pub hosts: Vec<HostId>,
     /// What is already here.
     pub have: Have,
 }
 
 /// What of a layer is already here when it is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Have {
     /// Nothing.
     Nothing,
+    /// Its blob lies complete in a local store, unverified: it is read from [`SourceId::LOCAL`](crate::SourceId::LOCAL).
+    LocalBlob,
+    /// These ranges of its blob lie in a local store, unverified, ascending and disjoint. A chunk that lies wholly within
+    /// one of them is read from there.
+    Ranges(Vec<ByteRange>),
     /// Its tree is unpacked, verified and staged.
     Staged,
+    /// Its tree is in place over other parents, so that it can be cloned.
+    Elsewhere,
+    /// It is in place over the same parents, but not known to be this image's: its link will find it there.
+    InPlace,
     /// It is linked in this image.
     Linked,
 }

@@ -21,6 +21,7 @@ impl Engine {
     /// When one does not hold, with its number.
     pub fn check_invariants(&self) {
         self.check_permits();
+        self.check_hosts();
         for (id, blob) in &self.blobs {
             self.check_ranges(*id, blob);
         }
@@ -28,6 +29,7 @@ impl Engine {
         self.check_terminal();
         self.check_owed();
         self.check_wake();
+        self.check_conserved();
     }
 
     fn check_permits(&self) {
@@ -46,6 +48,7 @@ impl Engine {
                 }
                 OpKind::Clone { .. }
                 | OpKind::Link { .. }
+                | OpKind::DropClone { .. }
                 | OpKind::DropStaged { .. }
                 | OpKind::DropBytes { .. } => {}
             }
@@ -74,6 +77,19 @@ impl Engine {
             of_images.is_empty(),
             "invariant 7 (terminal): ops are paid by ended images {of_images:?}"
         );
+    }
+
+    /// Each host counts the fetches that are open at it.
+    fn check_hosts(&self) {
+        for (id, host) in &self.hosts {
+            let is_at =
+                |kind: &OpKind| matches!(kind, OpKind::Fetch(fetch) if fetch.host == Some(*id));
+            let open = self.ops.values().filter(|op| is_at(&op.kind)).count() as u64;
+            assert_eq!(
+                open, host.open,
+                "invariant 1 (permits): connections of {id:?}"
+            );
+        }
     }
 
     /// {present, in flight, waiting, not started} partition the blob; what is issued is a prefix.
@@ -216,7 +232,7 @@ impl Engine {
         }
         if self.images.is_empty() && self.ops.is_empty() && self.layers.is_empty() {
             assert!(
-                self.timers.is_empty() && self.blobs.is_empty(),
+                self.timers.is_empty() && self.blobs.is_empty() && self.chains.is_empty(),
                 "invariant 7 (terminal): something is left"
             );
             assert_eq!(
@@ -246,6 +262,16 @@ impl Engine {
             "invariant 8 (owed): nobody owes an event to {:?}",
             self.images.keys()
         );
+    }
+
+    /// Nothing that may be fetched is left for later.
+    fn check_conserved(&self) {
+        for (id, blob) in &self.blobs {
+            assert!(
+                !self.is_fetchable(blob),
+                "invariant 10 (work): {id:?} could be fetched, and is not"
+            );
+        }
     }
 
     fn check_wake(&self) {

@@ -7,14 +7,14 @@ use crate::budget::Permit;
 use crate::config::UnpackOrder;
 use crate::engine::Engine;
 use crate::error::{LaneError, LayerError};
-use crate::id::{ImageId, LayerId, OpId};
-use crate::layer::{Layer, LayerState};
+use crate::id::{ImageId, OpId};
+use crate::layer::{Layer, LayerState, TreeId};
 use crate::op::{Lane, OpKind};
 use crate::output::Action;
 use crate::snapshot::HoldReason;
 
 /// What decides between layers; the smallest gets the next lane.
-type Rank = (u64, bool, u64, Reverse<u64>, u32, LayerId);
+type Rank = (u64, bool, u64, Reverse<u64>, u32, TreeId);
 
 impl Engine {
     pub(crate) fn admit_lanes(&mut self) {
@@ -23,7 +23,7 @@ impl Engine {
         }
     }
 
-    fn next_lane(&self) -> Option<(LayerId, ImageId)> {
+    fn next_lane(&self) -> Option<(TreeId, ImageId)> {
         if !self.unpacks_free() || self.budgets.threads.free() == 0 {
             return None;
         }
@@ -38,7 +38,7 @@ impl Engine {
     }
 
     /// The image that pays for a layer's lane, or what holds the layer.
-    pub(crate) fn lane_payer(&self, id: LayerId, layer: &Layer) -> Result<ImageId, HoldReason> {
+    pub(crate) fn lane_payer(&self, id: TreeId, layer: &Layer) -> Result<ImageId, HoldReason> {
         self.unpackable(id, layer)?;
         layer
             .wanted
@@ -50,7 +50,7 @@ impl Engine {
     }
 
     /// Whether a layer could be unpacked if a lane were free.
-    fn unpackable(&self, id: LayerId, layer: &Layer) -> Result<(), HoldReason> {
+    fn unpackable(&self, id: TreeId, layer: &Layer) -> Result<(), HoldReason> {
         if layer.state != LayerState::Waiting || layer.wanted.is_empty() {
             return Err(HoldReason::Nothing);
         }
@@ -58,14 +58,16 @@ impl Engine {
             return Err(HoldReason::BlobInUse);
         }
         let blob = &self.blobs[&layer.blob];
-        if blob.mode == Mode::Settling(Settling::Corrupt) || blob.dropping.is_some() {
+        // What a lane has read to its end may be fetched and read anew only once its last fetch has closed.
+        let is_closing = blob.consumed || blob.dropping.is_some();
+        if blob.mode == Mode::Settling(Settling::Corrupt) || is_closing {
             return Err(HoldReason::Settling);
         }
         if self.limits_are_changing() && blob.charge.amount() == 0 {
             // Layers that hold bytes must get lanes, or what is held never shrinks.
             return Err(HoldReason::LimitsChanging);
         }
-        if layer.over.is_some() && !self.parent_is_linked(layer) {
+        if id.over.is_some() && !self.parent_is_linked(layer) {
             return Err(HoldReason::Parent);
         }
         match self.config.scheduling.unpack_order {
@@ -80,7 +82,7 @@ impl Engine {
     }
 
     /// What holds a layer back from being unpacked, for people to see.
-    pub(crate) fn lane_hold(&self, id: LayerId, layer: &Layer) -> HoldReason {
+    pub(crate) fn lane_hold(&self, id: TreeId, layer: &Layer) -> HoldReason {
         match self.lane_payer(id, layer) {
             Err(hold) => hold,
             Ok(_) if !self.unpacks_free() => HoldReason::Unpacks,
@@ -96,7 +98,7 @@ impl Engine {
             .any(|place| self.images[&place.image].next_link() == Some(place.index))
     }
 
-    fn lane_rank(&self, id: LayerId, layer: &Layer) -> Rank {
+    fn lane_rank(&self, id: TreeId, layer: &Layer) -> Rank {
         let blob = &self.blobs[&layer.blob];
         let index = layer.wanted.first().map_or(0, |place| place.index);
         match self.config.scheduling.unpack_order {
@@ -123,7 +125,7 @@ impl Engine {
         }
     }
 
-    fn start_lane(&mut self, layer_id: LayerId, payer: ImageId) {
+    fn start_lane(&mut self, layer_id: TreeId, payer: ImageId) {
         let (Some(total), Some(threads)) = (
             self.budgets.unpacks.try_take(1),
             self.budgets.threads.try_take(1),
@@ -141,12 +143,13 @@ impl Engine {
             image: (payer, permit),
             threads,
             threads_told: 1,
+            threads_said: 1,
         }));
         let Some(layer) = self.layers.get_mut(&layer_id) else {
             return;
         };
         layer.state = LayerState::Unpacking(op);
-        let (blob_id, over) = (layer.blob, layer.over);
+        let blob_id = layer.blob;
         if let Some(blob) = self.blobs.get_mut(&blob_id) {
             if !blob.laned && blob.destination == crate::output::Destination::Window {
                 self.budgets.laneless -= blob.charge.amount();
@@ -155,10 +158,10 @@ impl Engine {
         }
         self.act(Action::StartLane {
             op,
-            layer: layer_id,
+            layer: layer_id.layer,
             blob: blob_id,
             threads: 1,
-            over,
+            over: layer_id.over,
         });
     }
 
@@ -203,7 +206,6 @@ impl Engine {
             return;
         };
         layer.state = LayerState::Staged;
-        layer.over = None;
         (layer.produced, layer.entries) = (produced, entries);
         let (blob_id, size) = (layer.blob, layer.size);
         self.release(blob_id, size);
@@ -229,7 +231,7 @@ impl Engine {
             .is_some_and(|blob: &Blob| blob.life == 0 && !blob.ending);
         if layer.wanted.is_empty() || !self.is_fed(lane.layer) {
             self.end_blob(blob_id);
-        } else if error == LaneError::Corrupt && first_life {
+        } else if error == LaneError::Corrupt && first_life && !mutant!(NoSecondLife) {
             self.begin_life(blob_id);
         } else {
             self.fail_layer(lane.layer, LayerError::Lane(error));

@@ -13,7 +13,7 @@
 //! #     chunk_bytes_max: 8 << 20, slice_bytes: 8 << 20, window_bytes_max: 64 << 20,
 //! #     layer_window_bytes_max: 32 << 20, spool_bytes_max: 0, threads_max: 2, threads_per_lane_max: 2,
 //! # }).unwrap();
-//! let config = Config { seed: 1, limits, scheduling: Strategy::Streamed.scheduling(), timing: Timing::default() };
+//! let config = Config { seed: 1, limits, scheduling: Strategy::Streamed.scheduling(), timing: Timing::default(), hosts: Default::default() };
 //! let mut engine = Engine::new(config, Instant::ZERO);
 //! # let pull = Pull { image: parapull_engine::ImageId(0), layers: vec![], weight: 1 };
 //! engine.handle_input(Instant::ZERO, Input::PullRequested(pull));
@@ -42,14 +42,19 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod mutant;
+
 mod blob;
 mod budget;
+mod chains;
 mod changing;
 mod config;
 mod ending;
 mod engine;
 mod error;
 mod fetch;
+mod host;
 mod id;
 mod image;
 mod input;
@@ -61,22 +66,29 @@ mod links;
 mod op;
 mod output;
 mod plan;
+mod rate;
 mod refetch;
 mod retry;
 mod rng;
 mod room;
+mod sharing;
 mod snapshot;
+mod sources;
 mod threads;
 mod time;
 mod timers;
 mod trace;
 
-pub use config::{Config, FetchOrder, Scheduling, Strategy, Timing, UnknownStrategy, UnpackOrder};
+pub use config::{
+    Config, FetchOrder, HostRules, Scheduling, Strategy, Timing, UnknownStrategy, UnpackOrder,
+};
 pub use engine::Engine;
 pub use error::{Class, FetchError, LaneError, LayerError, LinkError};
-pub use id::{BlobId, ByteRange, ImageId, LayerId, OpId, SourceId, SpanId};
+pub use id::{BlobId, ByteRange, ChainId, HostId, ImageId, LayerId, OpId, SourceId, SpanId};
 pub use input::{Have, Input, Pull, PullLayer, Waiting};
 pub use limits::{Limits, LimitsError, RawLimits};
+#[cfg(feature = "mutants")]
+pub use mutant::{Mutant, plant};
 pub use output::{Action, Destination, Event, FetchMode, Outcome, Output, Place, PullStats, Tree};
 pub use retry::{Verdict, request_verdict};
 pub use snapshot::{BlobSnapshot, HoldReason, ImageSnapshot, LayerPhase, LayerSnapshot, Snapshot};

@@ -1,12 +1,16 @@
-//! Links: putting staged layers in their places, bottom up, when someone waits for them.
+//! Links: putting layers in their places, bottom up, when someone waits for them.
+//!
+//! A place takes what is linked over the same parents already; else it takes the staged tree, or a clone of it when
+//! others want that too; else, when the tree turns out to depend on what lies below, one made over its own parents.
 
 use alloc::vec::Vec;
 
+use crate::chains::Found;
 use crate::engine::Engine;
 use crate::error::{LayerError, LinkError};
-use crate::id::{ImageId, LayerId, OpId};
-use crate::image::LinkState;
-use crate::layer::{Layer, LayerState};
+use crate::id::{ImageId, OpId};
+use crate::image::{Image, LinkState};
+use crate::layer::{LayerState, TreeId};
 use crate::op::OpKind;
 use crate::output::{Action, Event, Outcome, Place, Tree};
 
@@ -18,9 +22,7 @@ impl Engine {
         }
     }
 
-    /// Starts the next link of an image if its layer is staged and someone waits for it.
-    ///
-    /// Of several places that want one layer, all but the last take a clone: the last consumes the tree itself.
+    /// Starts the next link of an image if its layer is there and someone waits for it.
     fn admit_link(&mut self, id: ImageId) {
         let image = &self.images[&id];
         if !image.is_live() {
@@ -29,60 +31,86 @@ impl Engine {
         let Some(index) = image.next_link() else {
             return;
         };
+        let index = index + u32::from(mutant!(LinkBeforeParent));
         let Some(link) = image.link(index) else {
             return;
         };
-        let (layer_id, place) = (link.layer, Place { image: id, index });
         if link.callers == 0 {
             return;
         }
-        let layer = &self.layers[&layer_id];
-        match (link.state, layer.state) {
-            (LinkState::Cloned, _) => self.start_link(place, layer_id, Tree::Clone(place)),
-            (LinkState::Pending, LayerState::Consumed) => self.start_clone(place, layer_id),
-            (LinkState::Pending, LayerState::Staged) => {
-                if self.others_are(layer, place, |state| state == LinkState::Pending) {
-                    self.start_clone(place, layer_id);
-                } else if !self
-                    .others_are(layer, place, |state| matches!(state, LinkState::Cloning(_)))
+        let (tree, place) = (link.tree, Place { image: id, index });
+        match link.state {
+            LinkState::Cloned => self.start_link(place, tree, Tree::Own(place)),
+            LinkState::Pending => match self.found(place, link.chain) {
+                Found::Linked => self.start_link(place, tree, Tree::Linked),
+                Found::Coming => {}
+                Found::Nothing => self.bring(place, tree),
+            },
+            _ => {}
+        }
+    }
+
+    /// Gives a place the staged tree, or a clone of it.
+    ///
+    /// Of several places that need a tree of one layer, all but the last take a clone: the last consumes the tree itself.
+    fn bring(&mut self, place: Place, tree: TreeId) {
+        match self.layers[&tree].state {
+            LayerState::Consumed => self.start_clone(place, tree),
+            LayerState::Absent => self.unpack_again(tree),
+            LayerState::Staged => {
+                let others = self.others(place, tree);
+                if others.contains(&LinkState::Pending) {
+                    self.start_clone(place, tree);
+                } else if !others
+                    .iter()
+                    .any(|state| matches!(state, LinkState::Cloning(_)))
                 {
-                    self.start_link(place, layer_id, Tree::Original);
+                    self.start_link(place, tree, tree.name());
                 }
             }
             _ => {}
         }
     }
 
-    /// Whether another place that wants a layer is in such a state.
-    fn others_are(&self, layer: &Layer, place: Place, state: impl Fn(LinkState) -> bool) -> bool {
-        layer
+    /// Where the other places stand that want a tree of a layer and will not find one where they belong.
+    fn others(&self, place: Place, tree: TreeId) -> Vec<LinkState> {
+        let chain_of = |place: Place| Some(self.images.get(&place.image)?.link(place.index)?.chain);
+        let chain = chain_of(place);
+        self.layers[&tree]
             .wanted
             .iter()
             .filter(|other| **other != place)
-            .any(|other| {
-                let link = self.images[&other.image].link(other.index);
-                link.is_some_and(|link| state(link.state))
+            .filter_map(|other| {
+                let link = self.images.get(&other.image)?.link(other.index)?;
+                let shares = link.state == LinkState::Pending
+                    && (Some(link.chain) == chain || self.chains.is_linked(link.chain));
+                (!shares).then_some(link.state)
             })
+            .collect()
     }
 
-    fn start_link(&mut self, place: Place, layer: LayerId, tree: Tree) {
+    fn start_link(&mut self, place: Place, layer: TreeId, tree: Tree) {
         let op = self.open(OpKind::Link { place, layer, tree });
         self.set_link(place, LinkState::Linking(op));
-        if let (Tree::Original, Some(entry)) = (tree, self.layers.get_mut(&layer)) {
+        if let (true, Some(entry)) = (tree == layer.name(), self.layers.get_mut(&layer)) {
             entry.state = LayerState::Leaving(op);
         }
         self.act(Action::LinkLayer {
             op,
             place,
-            layer,
+            layer: layer.layer,
             tree,
         });
     }
 
-    fn start_clone(&mut self, place: Place, layer: LayerId) {
+    fn start_clone(&mut self, place: Place, layer: TreeId) {
         let op = self.open(OpKind::Clone { place, layer });
         self.set_link(place, LinkState::Cloning(op));
-        self.act(Action::CloneLayer { op, place, layer });
+        self.act(Action::CloneLayer {
+            op,
+            place,
+            layer: layer.layer,
+        });
     }
 
     pub(crate) fn set_link(&mut self, place: Place, state: LinkState) {
@@ -101,20 +129,20 @@ impl Engine {
             return;
         };
         self.set_link(place, LinkState::Done);
+        self.note_chain(place, true);
         if let Some(entry) = self.layers.get_mut(&layer) {
             entry.wanted.remove(&place);
-            if tree == Tree::Original {
+            if tree == layer.name() {
                 entry.state = LayerState::Consumed;
             }
         }
         // A tree that was made again for others goes on without this image.
         self.move_charges(place.image, layer);
-        let live = self
-            .images
-            .get(&place.image)
-            .is_some_and(crate::image::Image::is_live);
-        if live {
+        if self.images.get(&place.image).is_some_and(Image::is_live) {
             self.tell(Event::LayerReady { place });
+            if mutant!(ReadyTwice) {
+                self.tell(Event::LayerReady { place });
+            }
             self.dismiss_callers(place);
         }
         self.retain_until_forgotten(place.image, layer);
@@ -123,18 +151,24 @@ impl Engine {
         self.finish_if_ended(place.image);
     }
 
+    fn note_chain(&mut self, place: Place, linked: bool) {
+        let link = self
+            .images
+            .get(&place.image)
+            .and_then(|image| image.link(place.index));
+        if let Some(chain) = link.map(|link| link.chain) {
+            self.chains.set_linked(chain, linked);
+        }
+    }
+
     pub(crate) fn on_cloned(&mut self, id: OpId) {
         let Some(op) = self.close(id) else { return };
-        let OpKind::Clone { place, layer } = op.kind else {
+        let OpKind::Clone { place, .. } = op.kind else {
             return;
         };
         self.set_link(place, LinkState::Cloned);
-        if self
-            .images
-            .get(&place.image)
-            .is_some_and(|image| !image.is_live())
-        {
-            self.drop_clone(place, layer);
+        if !self.images.get(&place.image).is_some_and(Image::is_live) {
+            self.drop_clone(place);
         }
     }
 
@@ -145,32 +179,35 @@ impl Engine {
             OpKind::Clone { place, layer } => (place, layer, None),
             _ => return,
         };
-        let state = if matches!(tree, Some(Tree::Clone(_))) {
+        let of_made = tree == Some(layer.name());
+        let of_clone = !of_made && matches!(tree, Some(Tree::Own(_)));
+        let state = if of_clone {
             LinkState::Cloned
         } else {
             LinkState::Pending
         };
         self.set_link(place, state);
-        if let (Some(Tree::Original), Some(entry)) = (tree, self.layers.get_mut(&layer)) {
+        if let (true, Some(entry)) = (of_made, self.layers.get_mut(&layer)) {
             entry.state = LayerState::Staged;
         }
-        let live = self
-            .images
-            .get(&place.image)
-            .is_some_and(crate::image::Image::is_live);
-        let gone = error == LinkError::SourceGone && !matches!(tree, Some(Tree::Clone(_)));
-        if gone && !self.is_being_dropped(layer) {
-            self.unpack_again(layer);
+        if error == LinkError::SourceGone {
+            self.on_source_gone(place, layer, tree);
         }
-        if !live {
+        if !self.images.get(&place.image).is_some_and(Image::is_live) {
             self.unlink(place);
             self.finish_if_ended(place.image);
             return;
         }
-        match (error, tree) {
-            (LinkError::NeedsParents, Some(Tree::Original)) => self.unpack_over(place, layer),
-            (LinkError::SourceGone, None | Some(Tree::Original)) => {}
-            _ => {
+        match error {
+            LinkError::NeedsParents if of_made && layer.over.is_none() => {
+                self.make_over_parents(place);
+            }
+            LinkError::NeedsParents if of_clone => {
+                self.need_parents(place);
+                self.drop_clone(place);
+            }
+            LinkError::SourceGone if !of_clone => {}
+            LinkError::NeedsParents | LinkError::SourceGone | LinkError::Disk => {
                 let outcome = Outcome::Failed {
                     index: place.index,
                     error: LayerError::Link(error),
@@ -180,22 +217,60 @@ impl Engine {
         }
     }
 
-    /// The tree depends on what lies below: it is dropped and unpacked again over its parent.
-    fn unpack_over(&mut self, place: Place, layer: LayerId) {
-        if let Some(entry) = self.layers.get_mut(&layer) {
-            entry.over = Some(place);
+    /// What a link or clone was to be made from is gone: nobody counts on it any more.
+    fn on_source_gone(&mut self, place: Place, layer: TreeId, tree: Option<Tree>) {
+        match tree {
+            Some(Tree::Linked) => self.note_chain(place, false),
+            Some(tree) if tree != layer.name() => {}
+            _ if self.is_being_dropped(layer) => {}
+            _ => self.unpack_again(layer),
         }
-        self.drop_staged(layer);
+    }
+
+    fn need_parents(&mut self, place: Place) {
+        if let Some(link) = self
+            .images
+            .get_mut(&place.image)
+            .and_then(|image| image.link_mut(place.index))
+        {
+            link.needs_parents = true;
+        }
+    }
+
+    /// The tree depends on what lies below this place: it gets one of its own, unpacked over its parents. The shared one
+    /// may still serve others.
+    pub(crate) fn make_over_parents(&mut self, place: Place) {
+        let Some(link) = self
+            .images
+            .get_mut(&place.image)
+            .and_then(|image| image.link_mut(place.index))
+        else {
+            return;
+        };
+        let shared = link.tree;
+        let own = TreeId {
+            over: Some(place),
+            ..shared
+        };
+        link.tree = own;
+        let Some(entry) = self.layers.get(&shared) else {
+            return;
+        };
+        let entry = entry.again_over(place);
+        self.layers.insert(own, entry);
+        self.unfed.insert(own);
+        self.unwant(place, shared);
+        self.feed(own);
     }
 
     /// Whether a layer's tree is on its way out, after which it will be unpacked again if it is wanted.
-    fn is_being_dropped(&self, layer: LayerId) -> bool {
+    fn is_being_dropped(&self, layer: TreeId) -> bool {
         let entry = self.layers.get(&layer);
         entry.is_some_and(|entry| matches!(entry.state, LayerState::Dropping(_)))
     }
 
     /// The tree is gone: the layer starts over.
-    pub(crate) fn unpack_again(&mut self, layer: LayerId) {
+    pub(crate) fn unpack_again(&mut self, layer: TreeId) {
         let Some(entry) = self.layers.get_mut(&layer) else {
             return;
         };

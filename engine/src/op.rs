@@ -1,7 +1,8 @@
 //! Outstanding actions and what each of them holds.
 
 use crate::budget::Permit;
-use crate::id::{BlobId, ImageId, LayerId, SourceId};
+use crate::id::{BlobId, HostId, ImageId, SourceId};
+use crate::layer::TreeId;
 use crate::output::{Place, Tree};
 use crate::time::Instant;
 
@@ -20,16 +21,18 @@ pub(crate) enum OpKind {
     Lane(Lane),
     Clone {
         place: Place,
-        layer: LayerId,
+        layer: TreeId,
     },
     Link {
         place: Place,
-        layer: LayerId,
+        layer: TreeId,
         tree: Tree,
     },
+    DropClone {
+        place: Place,
+    },
     DropStaged {
-        layer: LayerId,
-        tree: Tree,
+        layer: TreeId,
     },
     DropBytes {
         blob: BlobId,
@@ -45,6 +48,17 @@ pub(crate) struct Fetch {
     pub(crate) blob: BlobId,
     /// Where it reads from.
     pub(crate) source: SourceId,
+    /// The host that is; nothing for the local store.
+    pub(crate) host: Option<HostId>,
+    pub(crate) asked_at: Instant,
+    /// It has sent something.
+    pub(crate) spoke: bool,
+    /// Next look at whether it is one connection too many.
+    pub(crate) silence_at: Option<Instant>,
+    /// How often its chunk was asked for over one connection too many.
+    pub(crate) crowdings: u32,
+    /// Cancelled because it is one: its end is no failure.
+    pub(crate) crowded: bool,
     /// The chunk asked for; in a whole read the one being filled.
     pub(crate) chunk: u32,
     /// Bytes of that chunk that were present when it was asked for.
@@ -68,10 +82,12 @@ pub(crate) struct Fetch {
 /// A lane at work.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) layer: LayerId,
+    pub(crate) layer: TreeId,
     pub(crate) total: Permit,
     pub(crate) image: (ImageId, Permit),
     pub(crate) threads: Permit,
     /// Threads it was told to use; `threads` follows when it says so.
     pub(crate) threads_told: u32,
+    /// Threads it last said it uses.
+    pub(crate) threads_said: u32,
 }

@@ -61,7 +61,8 @@ pub enum Action {
         blob: BlobId,
         /// Threads it may use.
         threads: u32,
-        /// Unpack over the parent of this link, in order, because the tree depends on it.
+        /// Unpack over the parents of this place, because the tree depends on them. What it stages is then the place's
+        /// own tree ([`Tree::Own`]) and nobody else's.
         over: Option<Place>,
     },
     /// Let a lane use another number of threads from its next buffer on.
@@ -147,10 +148,13 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Tree {
-    /// The one its lane staged.
+    /// The one its lane staged for whoever wants it.
     Original,
-    /// The clone made for this place.
-    Clone(Place),
+    /// The place's own: a clone, or a tree unpacked over its parents.
+    Own(Place),
+    /// The one that is in place already over the same parents, for another image. There is nothing staged; if it is not
+    /// there any more, the link ends with `SourceGone`.
+    Linked,
 }
 
 /// How a blob is asked for.
@@ -241,11 +245,13 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PullStats {
-    /// Bytes kept by fetches that this image paid for.
+    /// Bytes kept by fetches from hosts that this image paid for.
     pub bytes_fetched: u64,
-    /// Bytes that had to be fetched again: corrupt lives and dropped look-ahead.
+    /// Bytes read from a local store instead.
+    pub bytes_local: u64,
+    /// Bytes fetched for nothing: corrupt lives, dropped look-ahead, layers that turned up where they belong meanwhile.
     pub bytes_retried: u64,
-    /// Requests for blobs.
+    /// Requests for blobs, the local store left out.
     pub requests: u64,
     /// Requests that repeated an earlier one.
     pub retries: u64,

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::blob::{ChunkState, Mode, Settling};
+use crate::blob::{Blob, ChunkState, Mode, Settling};
 use crate::engine::Engine;
 use crate::error::{FetchError, LayerError};
 use crate::id::{BlobId, ByteRange, OpId, SourceId};
@@ -34,9 +34,12 @@ impl Engine {
         } else {
             error
         };
-        if cancelling && !fetch.stalled {
+        if fetch.crowded {
+            self.ask_again(&fetch, id);
+        } else if cancelling && !fetch.stalled {
             self.abandon(&fetch, id);
         } else {
+            self.note_failure(&fetch, error, retry_after_ms);
             self.judge(&fetch, id, error, retry_after_ms);
         }
         self.settle(fetch.blob);
@@ -48,7 +51,10 @@ impl Engine {
         let Some(fetch) = self.close_fetch(id) else {
             return;
         };
-        if fetch.stalled {
+        if fetch.crowded {
+            self.ask_again(&fetch, id);
+        } else if fetch.stalled {
+            self.note_failure(&fetch, FetchError::Stalled, None);
             self.judge(&fetch, id, FetchError::Stalled, None);
         } else {
             self.abandon(&fetch, id);
@@ -61,21 +67,28 @@ impl Engine {
         let Some(chunk) = self.hold_first(fetch, op) else {
             return;
         };
-        let Some(blob) = self.blobs.get(&fetch.blob) else {
+        let Some(blob) = self.blobs.get_mut(&fetch.blob) else {
             return;
         };
         if blob.ending || matches!(blob.mode, Mode::Settling(_)) {
             self.give_back(fetch.blob, chunk);
             return;
         }
-        let attempt = blob.chunk(chunk).attempts;
+        if fetch.host.is_none() {
+            return self.lose_local(fetch.blob, chunk);
+        }
+        let attempt = blob.count_failure(chunk, fetch.source);
+        let blob = &self.blobs[&fetch.blob];
         let start = blob.missing(chunk).start;
+        let elsewhere = error == FetchError::RateLimited && self.has_other_source(blob);
         let key = [u64::from(fetch.blob.0), start, u64::from(attempt)];
         let draw = rng::keyed(self.config.seed, Purpose::RangeBackoff, key);
         match retry::verdict(&self.config.timing, error, attempt, retry_after_ms, draw) {
+            Verdict::After { .. } if elsewhere => self.back_off(fetch.blob, chunk, 0, false),
             Verdict::After { ms, told } => self.back_off(fetch.blob, chunk, ms, told),
             Verdict::Degrade => {
                 self.give_back(fetch.blob, chunk);
+                self.note_refusal(fetch.host);
                 self.settle_whole(fetch.blob, None);
                 return;
             }
@@ -130,6 +143,9 @@ impl Engine {
             .filter(|index| blob.chunk(*index).state == ChunkState::InFlight(op))
             .collect();
         for index in mine {
+            if mutant!(CreditLeak) {
+                continue;
+            }
             self.give_back(fetch.blob, index);
         }
     }
@@ -160,6 +176,9 @@ impl Engine {
             return;
         };
         blob.chunk_mut(chunk).state = ChunkState::Due;
+        if mutant!(ReceivedForgotten) {
+            blob.chunk_mut(chunk).received = 0;
+        }
         blob.due.insert(chunk);
     }
 
@@ -171,14 +190,8 @@ impl Engine {
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
-        let has_left = fetch.source != blob.source;
-        if has_left || blob.source.0 + 1 < blob.sources {
-            if !has_left {
-                blob.source = SourceId(blob.source.0 + 1);
-                for chunk in &mut blob.chunks {
-                    chunk.attempts = 0;
-                }
-            }
+        blob.lost.insert(fetch.source);
+        if !mutant!(MirrorsForgotten) && blob.lost.len() < blob.hosts.len() {
             blob.chunk_mut(chunk).state = ChunkState::Due;
             blob.due.insert(chunk);
             return;
@@ -186,6 +199,39 @@ impl Engine {
         let layer = blob.layer;
         self.give_back(id, chunk);
         self.fail_layer(layer, LayerError::Fetch(error));
+    }
+
+    /// A fetch that was one connection too many is asked for again as soon as its host, or another one, may be asked.
+    fn ask_again(&mut self, fetch: &Fetch, op: OpId) {
+        let Some(chunk) = self.hold_first(fetch, op) else {
+            return;
+        };
+        let Some(blob) = self.blobs.get_mut(&fetch.blob) else {
+            return;
+        };
+        if blob.ending || matches!(blob.mode, Mode::Settling(_)) {
+            return self.give_back(fetch.blob, chunk);
+        }
+        if let Some(image) = self.images.get_mut(&fetch.image.0) {
+            image.stats.retries += 1;
+        }
+        self.back_off(fetch.blob, chunk, 0, false);
+    }
+
+    /// The local store does not have what it was said to have: the rest comes from the hosts.
+    fn lose_local(&mut self, id: BlobId, chunk: u32) {
+        if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.local.clear();
+        }
+        self.back_off(id, chunk, 0, false);
+    }
+
+    /// Whether some source may be asked that has not asked to be left alone.
+    fn has_other_source(&self, blob: &Blob) -> bool {
+        blob.sources().any(|source| {
+            let host = self.hosts.get(&blob.host(source));
+            host.is_none_or(|host| !host.is_held(self.now))
+        })
     }
 
     /// The registry sends the whole blob instead of a range: one stream from here on, if it can be kept open.
@@ -200,7 +246,7 @@ impl Engine {
         if let Some((at, _)) = fetch.stall.take() {
             self.timers.stop(at, Deadline::Stall(id));
         }
-        let chunk = fetch.chunk;
+        let (chunk, host) = (fetch.chunk, fetch.host);
         self.give_back(blob_id, chunk);
         let Some(blob) = self.blobs.get(&blob_id) else {
             return;
@@ -210,6 +256,7 @@ impl Engine {
             return;
         }
         let keep = (!self.ops[&id].cancelling).then_some(id);
+        self.note_refusal(host);
         self.settle_whole(blob_id, keep);
         self.settle(blob_id);
     }
@@ -233,7 +280,11 @@ impl Engine {
             return;
         };
         blob.life += 1;
-        blob.source = SourceId((blob.source.0 + 1) % blob.sources);
+        let count = u16::try_from(blob.hosts.len()).unwrap_or(u16::MAX);
+        if blob.local.is_empty() {
+            blob.first_source = SourceId((blob.source.0 + 1) % count);
+        }
+        blob.local.clear();
         blob.mode = Mode::Settling(Settling::Corrupt);
         let wasted = blob.released;
         self.stop_chunks(id, None);

@@ -33,12 +33,15 @@ pub(crate) fn verdict(
     draw: u64,
 ) -> Verdict {
     match error.class() {
+        Class::Degrade if mutant!(NoDegrade) => return Verdict::GiveUp,
         Class::Degrade => return Verdict::Degrade,
         Class::Fatal => return Verdict::GiveUp,
-        Class::Retry if attempt >= timing.attempts_max => return Verdict::GiveUp,
+        Class::Retry if attempt >= timing.attempts_max && !mutant!(EndlessRetry) => {
+            return Verdict::GiveUp;
+        }
         Class::Retry => {}
     }
-    match retry_after_ms {
+    match retry_after_ms.filter(|_| !mutant!(RetryAfterIgnored)) {
         Some(ms) if ms > timing.retry_after_ms_max => Verdict::GiveUp,
         Some(ms) => Verdict::After { ms, told: true },
         None => {

@@ -9,6 +9,8 @@ pub(crate) enum Purpose {
     RangeBackoff = 1,
     /// Backoff of a manifest, config or token request; the parts are the caller's.
     RequestBackoff = 2,
+    /// How long a host is left alone that did not say for how long; the parts are host and time.
+    HostHold = 3,
 }
 
 /// A uniformly distributed `u64` that depends on `seed`, `purpose` and `parts` alone.

@@ -35,7 +35,7 @@ impl Engine {
             return Err(HoldReason::LimitsChanging);
         }
         let fits = match blob.mode {
-            Mode::Ranged => piece <= self.laneless_free(),
+            Mode::Ranged => piece <= self.laneless_free() || mutant!(LookAheadUnbounded),
             Mode::Whole(_) | Mode::Settling(_) => self.whole_fits(blob),
         };
         if fits { Ok(()) } else { Err(HoldReason::Lane) }
@@ -51,7 +51,7 @@ impl Engine {
         let layer = &self.layers[&blob.layer];
         let in_order = self.config.scheduling.unpack_order != UnpackOrder::Chain
             || layer.wanted.iter().any(|place| self.is_next_stored(*place));
-        let fits = blob.size <= self.budgets.spool.free();
+        let fits = blob.size <= self.budgets.spool.free() || mutant!(SpoolUnbounded);
         fits && in_order || self.ops.is_empty() && self.parent_is_linked(layer)
     }
 
@@ -64,11 +64,11 @@ impl Engine {
         below
             .filter(|link| link.state != LinkState::Done)
             .all(|link| {
-                let Some(layer) = self.layers.get(&link.layer) else {
+                let Some(layer) = self.layers.get(&link.tree) else {
                     return true;
                 };
                 let stored = self.blobs.get(&layer.blob).is_some_and(|blob| {
-                    blob.layer == link.layer && (blob.charge.amount() > 0 || blob.size == 0)
+                    blob.layer == link.tree && (blob.charge.amount() > 0 || blob.size == 0)
                 });
                 stored || layer.state != LayerState::Waiting || layer.wanted.contains(&place)
             })

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::engine::Engine;
 use crate::id::{ImageId, LayerId};
 use crate::image::{Image, LinkState};
-use crate::layer::LayerState;
+use crate::layer::{LayerState, TreeId};
 use crate::output::Outcome;
 
 /// What an engine is doing.
@@ -118,6 +118,12 @@ pub enum HoldReason {
     Spool,
     /// A failed range waits out its backoff.
     Backoff,
+    /// Every host asked to be left alone for a while.
+    RetryAfter,
+    /// The host bears no more connections.
+    HostConnections,
+    /// The host's request rate is used up.
+    HostRequests,
     /// The plan changes: fetches are closing, bytes are being dropped.
     Settling,
     /// All lanes are taken.
@@ -158,7 +164,7 @@ impl Engine {
                 .blobs
                 .values()
                 .map(|blob| BlobSnapshot {
-                    layer: blob.layer,
+                    layer: blob.layer.layer,
                     fetches: u32::try_from(blob.open.len()).unwrap_or(u32::MAX),
                     charged_bytes: blob.charge.amount(),
                     hold: self.fetch_hold(blob),
@@ -174,12 +180,7 @@ impl Engine {
             .iter()
             .zip(0..)
             .map(|(link, index)| {
-                self.layer_picture(
-                    link.layer,
-                    link.state,
-                    next == Some(index),
-                    link.callers > 0,
-                )
+                self.layer_picture(link.tree, link.state, next == Some(index), link.callers > 0)
             })
             .collect();
         ImageSnapshot {
@@ -192,13 +193,13 @@ impl Engine {
 
     fn layer_picture(
         &self,
-        id: LayerId,
+        id: TreeId,
         link: LinkState,
         is_next: bool,
         awaited: bool,
     ) -> LayerSnapshot {
         let mut picture = LayerSnapshot {
-            layer: id,
+            layer: id.layer,
             phase: LayerPhase::Linked,
             hold: HoldReason::Nothing,
             size: 0,
@@ -222,6 +223,7 @@ impl Engine {
             LayerState::Staged
             | LayerState::Leaving(_)
             | LayerState::Consumed
+            | LayerState::Absent
             | LayerState::Dropping(_) => {
                 let hold = match (is_next, awaited) {
                     (false, _) => HoldReason::Parent,

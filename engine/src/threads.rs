@@ -39,11 +39,15 @@ impl Engine {
             self.stale += 1;
             return;
         };
+        lane.threads_said = threads;
         let surplus = lane
             .threads
             .amount()
             .saturating_sub(threads.max(lane.threads_told).into());
         let permit = lane.threads.split(surplus);
+        if mutant!(ThreadLeak) {
+            return;
+        }
         self.budgets.threads.put(permit);
     }
 
@@ -66,7 +70,8 @@ impl Engine {
         }
         let widest = self
             .lanes()
-            .filter(|(_, lane)| lane.threads_told > 1)
+            // One that has not answered yet might answer for an earlier number while it uses more.
+            .filter(|(_, lane)| lane.threads_told > 1 && lane.threads_said == lane.threads_told)
             .min_by_key(|(id, lane)| (Reverse(lane.threads_told), self.lane_remaining(lane), *id))
             .map(|(id, _)| id);
         let Some(op) = widest else { return };

@@ -75,6 +75,10 @@ pub enum Timer {
     RetryAfter,
     /// A fetch is checked for a minimum of progress.
     StallCheck,
+    /// A fetch is checked for its first byte.
+    Silence,
+    /// A host may be asked again: it is not held any more, has cooled down, or its request rate allows it.
+    HostReady,
     /// Nobody waits for an unfinished image; it is cancelled at the deadline.
     CancelGrace,
     /// A staged layer no image wants is dropped at the deadline.

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
-use crate::id::{BlobId, ImageId, LayerId, OpId};
+use crate::id::{BlobId, HostId, ImageId, LayerId, OpId};
 use crate::time::{Instant, Timer, Wake};
 
 /// What a deadline belongs to.
@@ -16,6 +16,10 @@ pub(crate) enum Deadline {
     },
     /// A fetch must have progressed.
     Stall(OpId),
+    /// A fetch must have sent something, or it may be one connection too many.
+    Silence(OpId),
+    /// A host may be asked again.
+    Host(HostId),
     /// An image nobody waits for ends.
     Grace(ImageId),
     /// A staged layer nobody wants goes.
@@ -28,6 +32,8 @@ impl Deadline {
             Self::Retry { told: false, .. } => Timer::RetryBackoff,
             Self::Retry { told: true, .. } => Timer::RetryAfter,
             Self::Stall(_) => Timer::StallCheck,
+            Self::Silence(_) => Timer::Silence,
+            Self::Host(_) => Timer::HostReady,
             Self::Grace(_) => Timer::CancelGrace,
             Self::Staging(_) => Timer::StagingTtl,
         }

@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use parapull_engine::{
-    Action, BlobId, Config, Engine, FetchError, FetchMode, Have, ImageId, Input, Instant, LayerId,
-    Limits, OpId, Output, Pull, PullLayer, RawLimits, SourceId, Strategy, Timing,
+    Action, BlobId, ChainId, Config, Engine, FetchError, FetchMode, Have, HostId, HostRules,
+    ImageId, Input, Instant, LayerId, Limits, OpId, Output, Pull, PullLayer, RawLimits, SourceId,
+    Strategy, Timing,
 };
 
 const LIMITS: RawLimits = RawLimits {
@@ -33,6 +34,7 @@ impl Bench {
             limits: Limits::try_from(limits).unwrap(),
             scheduling: strategy.scheduling(),
             timing: Timing::default(),
+            hosts: HostRules::default(),
         };
         let now = Instant::ZERO;
         let engine = Engine::new(config, now);
@@ -67,7 +69,8 @@ fn layer(id: u32, size: u64, have: Have) -> PullLayer {
         blob: BlobId(id),
         size,
         layer: LayerId(id),
-        sources: 1,
+        chain: ChainId(id),
+        hosts: vec![HostId(0)],
         have,
     }
 }
@@ -188,7 +191,7 @@ fn smaller_limits_cut_what_was_never_issued_anew() {
 fn failures_at_a_source_that_was_left_say_nothing_about_the_next() {
     let mut bench = Bench::new(Strategy::Streamed, LIMITS);
     let mirrored = PullLayer {
-        sources: 2,
+        hosts: vec![HostId(0), HostId(1)],
         ..layer(0, 20, Have::Nothing)
     };
     let actions = bench.pull(0, vec![mirrored]);

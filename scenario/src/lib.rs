@@ -14,10 +14,13 @@ mod trace;
 pub use host::{Decoder, HOSTS, Host, HostError};
 pub use image::{ImageSpec, LayerShape, LayerSpec, MediaType};
 pub use limits::{LimitsSpec, Setting, resolve_auto};
-pub use mishaps::{Canary, Mishaps};
+pub use mishaps::{
+    Absence, Canary, Clog, ConnectionFault, ConnectionFaultKind, Delivery, Mishaps, Pause, Paused,
+    Sleep,
+};
 pub use pull::{
-    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalFault, LocalFaultKind, PlannedLayer,
-    PullSpec, Scenario,
+    Awaiting, Cancel, Encoding, ImageSource, LimitChange, LocalBytes, LocalFault, LocalFaultKind,
+    PlannedLayer, PullSpec, Scenario,
 };
 pub use registry::{Fault, Faults, RegistryProfile};
 pub use size::{ByteSize, ByteSizeError};

@@ -3,7 +3,7 @@
 //! A failing run is saved as this value, never as a seed, so that it stays the same run when a generator changes.
 //! Running it is the simulator's part.
 
-use parapull_engine::{Strategy, Timing};
+use parapull_engine::{HostRules, Strategy, Timing};
 use serde::{Deserialize, Serialize};
 
 use crate::{Faults, Host, ImageSpec, LimitsSpec, MediaType, Mishaps, RegistryProfile};
@@ -35,6 +35,9 @@ pub struct Scenario {
     /// How long to wait and how often to try; the defaults when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
+    /// How hosts are treated; the defaults when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<HostRules>,
     /// What goes wrong at the registry.
     #[serde(default)]
     pub faults: Faults,
@@ -76,6 +79,24 @@ pub struct PullSpec {
     /// Indices of layers that lie staged from an earlier life of the daemon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<u32>,
+    /// Indices of layers that lie in place over other parents, for images that are not pulled here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<u32>,
+    /// Bytes of blobs that lie in a local store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local: Vec<LocalBytes>,
+}
+
+/// Bytes of a layer's blob that lie on the node before it is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalBytes {
+    /// Index of the layer.
+    pub index: u32,
+    /// First byte, in thousandths of the blob.
+    pub from_permille: u32,
+    /// One past the last byte, in thousandths of the blob; from 0 to 1000 is all of it.
+    pub to_permille: u32,
 }
 
 /// Where an image's layers are described.
@@ -179,6 +200,10 @@ pub enum LocalFaultKind {
     LinkSourceGone,
     /// The disk fails a link or clone.
     LinkDisk,
+    /// A blob is not in the local store that was said to hold it.
+    LocalGone,
+    /// A blob in the local store has a wrong byte.
+    LocalCorrupt,
 }
 
 /// Limits that take force in mid-run.
@@ -209,6 +234,7 @@ impl Scenario {
             strategy,
             limits: LimitsSpec::default(),
             timing: None,
+            hosts: None,
             faults: Faults::default(),
             local_faults: Vec::new(),
             limit_changes: Vec::new(),
@@ -230,6 +256,8 @@ impl PullSpec {
             cancel: None,
             linked: 0,
             staged: Vec::new(),
+            local: Vec::new(),
+            elsewhere: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use parapull_engine::{Destination, RawLimits};
 use parapull_scenario::{PlannedLayer, Scenario};
 
+use crate::mishaps;
 use crate::plan::Plan;
 use crate::world::lanes::Cost;
 
@@ -162,7 +163,9 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
     let latency = first_byte_nanos(scenario)
         + u64::from(scenario.registry.first_byte_ms_p99.unwrap_or(0)) * NANOS_PER_MILLI;
     let wait_ms = timing.backoff_ms_max + timing.retry_after_ms_max + 2 * timing.stall_ms;
+    let mishaps = mishaps::Delays::of(scenario);
     let faulty = !scenario.faults.faults.is_empty()
+        || mishaps.breaks_fetches
         || scenario.registry.requests_per_second_max.is_some()
         || scenario.registry.connections_max.is_some();
     let chunk_bytes = match raw.chunk_bytes_max {
@@ -178,11 +181,18 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
         let bytes = layer.compressed_bytes * 2 + layer.uncompressed_bytes;
         let lane = Cost::of(host, layer, 0, layer.compressed_bytes).work();
         let chunks = layer.compressed_bytes.div_ceil(chunk_bytes).max(1);
+        let asked = NANOS_PER_SECOND / u64::from(plan.config.hosts.requests_per_second_max).max(1);
+        let latency = latency
+            + if plan.config.hosts.requests_per_second_max > 0 {
+                asked
+            } else {
+                0
+            };
         let per_chunk = if faulty {
-            (wait_ms * NANOS_PER_MILLI + latency)
+            (wait_ms * NANOS_PER_MILLI + latency + mishaps.late_nanos)
                 .saturating_mul(u64::from(timing.attempts_max) * u64::from(layer.sources))
         } else {
-            2 * latency
+            2 * (latency + mishaps.late_nanos)
         };
         let once = nanos(bytes, rate)
             .saturating_add(2 * lane)
@@ -195,9 +205,14 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
         parapull_scenario::Awaiting::BottomUp { pause_us } => u64::from(pause_us) * 1_000 * 200,
     });
     let grace = (timing.cancel_grace_ms + 1_000) * NANOS_PER_MILLI;
-    total.saturating_add(pauses.sum()).saturating_add(grace)
+    total
+        .saturating_add(pauses.sum())
+        .saturating_add(grace)
+        .saturating_add(mishaps.nanos)
+        .saturating_mul(1 + scenario.mishaps.crashes.len() as u64)
 }
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// Links, drops, cancelled ops.
 const SPARE_NANOS: u64 = 1_000_000_000;

@@ -2,9 +2,10 @@
 
 use parapull_engine::{Destination, FetchError, LaneError, LayerError, LinkError, Outcome};
 use parapull_scenario::registry::{FaultKind, FaultTimes};
-use parapull_scenario::{LocalFaultKind, Scenario};
+use parapull_scenario::{LocalFaultKind, PullSpec, Scenario};
 
 use crate::bound;
+use crate::mishaps;
 use crate::plan::Plan;
 use crate::record::{PullRecord, Record};
 use crate::registry;
@@ -28,8 +29,11 @@ pub fn check(run: &Run) -> Result<(), Violation> {
         allowed.check(pull, outcome)?;
         check_layers(pull, scenario.pulls[pull].linked, seen, outcome)?;
     }
-    if all_ready {
-        check_bytes(record)?;
+    if record.crashes == 0 {
+        check_counted(record)?;
+        if all_ready {
+            check_bytes(record)?;
+        }
     }
     if record.threads_peak > record.allowed.threads {
         return Err(Violation::Correctness(format!(
@@ -54,7 +58,9 @@ impl Allowed {
     fn of(scenario: &Scenario, plan: &Plan, pull: usize) -> Self {
         let spec = &scenario.pulls[pull];
         let mut allowed = Self {
-            cancelled: spec.cancel.is_some() || scenario.shutdown_ms.is_some(),
+            cancelled: spec.cancel.is_some()
+                || scenario.shutdown_ms.is_some()
+                || mishaps::outlasts_grace(scenario, pull),
             errors: Vec::new(),
             doomed: false,
         };
@@ -78,7 +84,10 @@ impl Allowed {
         let least = spools.map(|limits| limits.raw().spool_bytes_max).min();
         if largest > least {
             self.errors.push(LayerError::SpoolTooSmall);
-            let staged = scenario.pulls.iter().any(|pull| !pull.staged.is_empty());
+            let is_here = |pull: &PullSpec| {
+                pull.linked > 0 || !pull.staged.is_empty() || !pull.elsewhere.is_empty()
+            };
+            let staged = scenario.pulls.iter().any(is_here);
             self.doomed = plan.limit_changes.is_empty() && !staged;
         }
     }
@@ -97,16 +106,20 @@ impl Allowed {
         let mirrored = plan.pulls[pull]
             .iter()
             .all(|layer| plan.layer(*layer).sources > 1);
+        let attempts_max = plan.config.timing.attempts_max;
+        let mishaps = mishaps::Failures::of(scenario);
         if mirrored {
+            // The faults are those of one source; mishaps happen to the connections of all.
+            self.add_mishaps(mishaps, 0, attempts_max, withholds);
             return;
         }
-        let attempts_max = plan.config.timing.attempts_max;
         let faults = &scenario.faults.faults;
         let retried: u32 = faults
             .iter()
             .filter(|fault| is_retried(fault.kind))
             .map(|fault| hits(fault.times))
-            .fold(0, u32::saturating_add);
+            .fold(mishaps.total(), u32::saturating_add);
+        self.add_mishaps(mishaps, retried, attempts_max, withholds);
         for fault in faults {
             let long = matches!(fault.kind, FaultKind::Status { retry_after_seconds: Some(seconds), .. }
                 if u64::from(seconds) * 1_000 > plan.config.timing.retry_after_ms_max);
@@ -119,6 +132,23 @@ impl Allowed {
         }
     }
 
+    /// Mishaps use up attempts together with faults.
+    fn add_mishaps(
+        &mut self,
+        mishaps: mishaps::Failures,
+        retried: u32,
+        attempts_max: u32,
+        withholds: bool,
+    ) {
+        let used_up = withholds || retried.max(mishaps.total()) >= attempts_max;
+        if used_up && mishaps.unconnected > 0 {
+            self.fetch(FetchError::Connection);
+        }
+        if used_up && mishaps.stalled > 0 {
+            self.fetch(FetchError::Stalled);
+        }
+    }
+
     fn add_local(&mut self, scenario: &Scenario) {
         let corrupt: u32 = scenario
             .faults
@@ -127,7 +157,11 @@ impl Allowed {
             .filter(|fault| matches!(fault.kind, FaultKind::CorruptByte { .. }))
             .map(|fault| hits(fault.times))
             .fold(0, u32::saturating_add);
-        if corrupt >= 2 {
+        let local = scenario
+            .local_faults
+            .iter()
+            .any(|fault| fault.kind == LocalFaultKind::LocalCorrupt);
+        if corrupt >= 2 || local && corrupt >= 1 {
             self.errors.push(LayerError::Lane(LaneError::Corrupt));
         }
         for fault in &scenario.local_faults {
@@ -141,7 +175,10 @@ impl Allowed {
                 LocalFaultKind::LinkDisk => {
                     self.errors.push(LayerError::Link(LinkError::Disk));
                 }
-                LocalFaultKind::LinkNeedsParents | LocalFaultKind::LinkSourceGone => {}
+                LocalFaultKind::LinkNeedsParents
+                | LocalFaultKind::LinkSourceGone
+                | LocalFaultKind::LocalGone
+                | LocalFaultKind::LocalCorrupt => {}
             }
         }
     }
@@ -166,9 +203,10 @@ impl Allowed {
 }
 
 /// How often a fault can happen.
-const fn hits(times: FaultTimes) -> u32 {
+pub(crate) const fn hits(times: FaultTimes) -> u32 {
     match times {
         FaultTimes::First(count) => count,
+        FaultTimes::Burst { count, .. } => count,
         FaultTimes::Nth(_) => 1,
         FaultTimes::Always | FaultTimes::Every(_) => u32::MAX,
     }
@@ -190,7 +228,9 @@ fn error_of(kind: FaultKind) -> Option<FetchError> {
             retry_after_seconds.is_some(),
             false,
         )),
-        FaultKind::CorruptByte { .. } | FaultKind::WholeBodyForRange => None,
+        FaultKind::CorruptByte { .. } | FaultKind::WholeBodyForRange | FaultKind::WrongRange => {
+            None
+        }
     }
 }
 
@@ -229,17 +269,26 @@ fn check_layers(
     Ok(())
 }
 
-/// Where every pull is ready, each byte that was kept was unpacked or counted as fetched again.
-fn check_bytes(record: &Record) -> Result<(), Violation> {
-    let stats = || record.pulls.iter().filter_map(|pull| pull.finished);
-    let counted: u64 = stats().map(|(_, _, stats)| stats.bytes_fetched).sum();
-    let retried: u64 = stats().map(|(_, _, stats)| stats.bytes_retried).sum();
-    let (kept, unpacked) = (record.kept_bytes, record.unpacked_bytes);
+/// Every byte that was kept was counted, for some pull.
+fn check_counted(record: &Record) -> Result<(), Violation> {
+    let stats = record.pulls.iter().filter_map(|pull| pull.finished);
+    let counted: u64 = stats
+        .map(|(_, _, stats)| stats.bytes_fetched + stats.bytes_local)
+        .sum();
+    let kept = record.kept_bytes;
     if counted != kept {
         return Err(Violation::Correctness(format!(
             "invariant 14 (bytes): {kept} bytes were kept, {counted} were counted"
         )));
     }
+    Ok(())
+}
+
+/// Where every pull is ready, each byte that was kept was unpacked or counted as fetched again.
+fn check_bytes(record: &Record) -> Result<(), Violation> {
+    let stats = record.pulls.iter().filter_map(|pull| pull.finished);
+    let retried: u64 = stats.map(|(_, _, stats)| stats.bytes_retried).sum();
+    let (kept, unpacked) = (record.kept_bytes, record.unpacked_bytes);
     if kept != unpacked + retried {
         return Err(Violation::Correctness(format!(
             "invariant 14 (bytes): {kept} bytes were kept, {unpacked} unpacked, {retried} counted as fetched again"

@@ -2,6 +2,8 @@
 
 mod hunt;
 mod meta;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod run;
 
 use std::path::PathBuf;
@@ -31,10 +33,15 @@ enum Command {
     Swarm(hunt::SwarmArgs),
     /// Run a saved scenario again and check it as the swarm does.
     Replay(hunt::ReplayArgs),
+    /// Make a failing scenario small: it still fails in the same way.
+    Shrink(hunt::ShrinkArgs),
     /// Run scenarios in two processes and compare all the engine is told and says, line by line.
     ///
     /// Exit codes: 0 byte-identical, 12 different; the first difference is printed.
     Meta(meta::MetaArgs),
+    /// Plant a bug in the engine, one after another, and see that the swarm notices each.
+    #[cfg(feature = "mutants")]
+    Mutants(mutants::MutantsArgs),
     /// Print all the engine is told and says; `meta` compares two of these.
     #[command(hide = true)]
     Tell(meta::TellArgs),
@@ -57,7 +64,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args),
         Command::Swarm(args) => hunt::swarm(&args),
         Command::Replay(args) => hunt::replay(&args),
+        Command::Shrink(args) => hunt::shrink(&args),
         Command::Meta(args) => meta::meta(&args),
+        #[cfg(feature = "mutants")]
+        Command::Mutants(args) => mutants::mutants(&args),
         Command::Tell(args) => meta::tell(&args),
         Command::Presets => {
             print!("{}", parapull_sim::preset::listing());

@@ -7,6 +7,12 @@ pub(crate) enum Purpose {
     FirstByte = 101,
     /// Whether wrong bytes show where they are or at the end; the parts are blob and offset.
     CorruptShows = 102,
+    /// Whether a clog holds a connection; the parts are clog and op.
+    Clogged = 103,
+    /// Whether what is told of an op comes late, and how late; the part is the op.
+    Late = 104,
+    /// Whether the end of an op is told twice; the part is the op.
+    Twice = 105,
 }
 
 /// A uniformly distributed number that depends on `seed`, `purpose` and `parts` alone.

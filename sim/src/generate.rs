@@ -2,15 +2,18 @@
 //!
 //! The product is a value; what failed is kept as that value, so a change here invalidates nothing.
 
+mod mishaps;
+
 use std::num::{NonZeroU32, NonZeroU64};
 
-use parapull_engine::{Strategy, Timing};
+use parapull_engine::{HostRules, Strategy, Timing};
 use parapull_scenario::registry::{
     Auth, Fault, FaultKind, FaultTarget, FaultTimes, Faults, RangeSupport, Redirect,
 };
 use parapull_scenario::{
-    Awaiting, ByteSize, Cancel, Encoding, Host, ImageSource, LimitChange, LimitsSpec, LocalFault,
-    LocalFaultKind, Mishaps, PlannedLayer, PullSpec, RegistryProfile, Scenario, Setting,
+    Awaiting, ByteSize, Cancel, Encoding, Host, ImageSource, LimitChange, LimitsSpec, LocalBytes,
+    LocalFault, LocalFaultKind, Mishaps, PlannedLayer, PullSpec, RegistryProfile, Scenario,
+    Setting,
 };
 
 use crate::draw::Draws;
@@ -40,6 +43,7 @@ pub fn generate(seed: u64) -> Scenario {
         strategy,
         limits: limits(draws, strategy, largest.unwrap_or(1)),
         timing: Some(timing(draws)),
+        hosts: Some(host_rules(draws)),
         faults: Faults::default(),
         local_faults: Vec::new(),
         limit_changes: Vec::new(),
@@ -59,6 +63,7 @@ pub fn generate(seed: u64) -> Scenario {
         if draws.chance(5) {
             scenario.shutdown_ms = Some(draws.within(0, 3_000));
         }
+        scenario.mishaps = mishaps::mishaps(seed, scenario.pulls.len());
     }
     scenario
 }
@@ -116,6 +121,16 @@ fn pulls(draws: &mut Draws, contents: &[PlannedLayer], clean: bool) -> Vec<PullS
             if draws.chance(15) {
                 spec.staged = (0..total).filter(|_| draws.chance(30)).collect();
             }
+            if draws.chance(15) {
+                let indices = (0..total).filter(|_| draws.chance(40)).collect::<Vec<_>>();
+                spec.local = indices
+                    .into_iter()
+                    .map(|index| local(draws, index))
+                    .collect();
+            }
+            if draws.chance(15) {
+                spec.elsewhere = (0..total).filter(|_| draws.chance(30)).collect();
+            }
             if !clean && draws.chance(25) {
                 let at_ms = draws.within(0, 3_000);
                 let outright = draws.chance(50);
@@ -124,6 +139,20 @@ fn pulls(draws: &mut Draws, contents: &[PlannedLayer], clean: bool) -> Vec<PullS
             spec
         })
         .collect()
+}
+
+fn local(draws: &mut Draws, index: u32) -> LocalBytes {
+    let whole = draws.chance(50);
+    let (from_permille, to_permille) = if whole {
+        (0, 1_000)
+    } else {
+        (draws.within_u32(0, 500), draws.within_u32(500, 1_000))
+    };
+    LocalBytes {
+        index,
+        from_permille,
+        to_permille,
+    }
 }
 
 fn host(draws: &mut Draws) -> Host {
@@ -153,11 +182,16 @@ fn registry(draws: &mut Draws, clean: bool) -> RegistryProfile {
     if draws.chance(50) {
         profile.connection_bytes_per_second = NonZeroU64::new(draws.within(1_000_000, 200_000_000));
     }
+    if draws.chance(25) {
+        profile.total_bytes_per_second = NonZeroU64::new(draws.within(5_000_000, 500_000_000));
+    }
     if draws.chance(20) {
         profile.ranges = *draws.pick(&[
             RangeSupport::IgnoredWith200,
             RangeSupport::Refused416,
             RangeSupport::WrongContentRange,
+            RangeSupport::NoContentRange,
+            RangeSupport::NoAcceptRangesHeader,
         ]);
     }
     if draws.chance(20) {
@@ -246,8 +280,22 @@ fn timing(draws: &mut Draws) -> Timing {
     }
 }
 
+fn host_rules(draws: &mut Draws) -> HostRules {
+    let few = draws.chance(25);
+    let slowly = draws.chance(15);
+    HostRules {
+        connections_max: if few { draws.within_u32(1, 6) } else { 65_536 },
+        requests_per_second_max: if slowly { draws.within_u32(20, 200) } else { 0 },
+        failures_max: draws.within_u32(1, 8),
+        cool_down_ms: draws.within(10, 20_000),
+        silence_ms: draws.within(50, 3_000),
+        raise_ms: draws.within(100, 20_000),
+        ranges_memory_ms: draws.within(0, 60_000),
+    }
+}
+
 fn faults(draws: &mut Draws, largest: u64) -> Vec<Fault> {
-    let kinds: [fn(&mut Draws, u64) -> FaultKind; 8] = [
+    let kinds: [fn(&mut Draws, u64) -> FaultKind; 9] = [
         |draws, largest| FaultKind::ResetAfter {
             bytes: draws.within(0, largest),
         },
@@ -258,7 +306,7 @@ fn faults(draws: &mut Draws, largest: u64) -> Vec<Fault> {
             offset: draws.within(0, largest),
         },
         |draws, _| FaultKind::Status {
-            code: *draws.pick(&[500, 502, 503, 429, 408, 500, 429, 401, 404, 416, 400]),
+            code: *draws.pick(&[500, 502, 503, 429, 408, 500, 429, 401, 403, 404, 416, 400]),
             retry_after_seconds: draws.chance(40).then_some(*draws.pick(&[0, 1, 2, 1, 100])),
         },
         |draws, largest| FaultKind::StallAfter {
@@ -270,6 +318,7 @@ fn faults(draws: &mut Draws, largest: u64) -> Vec<Fault> {
         },
         |_, _| FaultKind::WrongContentLength { delta_bytes: 1 },
         |_, _| FaultKind::WholeBodyForRange,
+        |_, _| FaultKind::WrongRange,
     ];
     let mut faults = Vec::new();
     for kind in kinds {
@@ -297,7 +346,11 @@ fn fault(draws: &mut Draws, largest: u64, kind: fn(&mut Draws, u64) -> FaultKind
     let times = match draws.within(0, 9) {
         0 => FaultTimes::Always,
         1 | 2 => FaultTimes::Every(draws.within_u32(2, 10)),
-        3..=6 => FaultTimes::First(draws.within_u32(1, 4)),
+        3..=5 => FaultTimes::First(draws.within_u32(1, 4)),
+        6 => FaultTimes::Burst {
+            from: draws.within_u32(1, 10),
+            count: draws.within_u32(2, 6),
+        },
         _ => FaultTimes::Nth(draws.within_u32(1, 20)),
     };
     Fault {
@@ -317,6 +370,8 @@ fn local_faults(draws: &mut Draws) -> Vec<LocalFault> {
         (12, LocalFaultKind::LinkNeedsParents),
         (12, LocalFaultKind::LinkSourceGone),
         (4, LocalFaultKind::LinkDisk),
+        (10, LocalFaultKind::LocalGone),
+        (6, LocalFaultKind::LocalCorrupt),
     ] {
         if draws.chance(percent) {
             let layer = draws.chance(60).then_some(draws.within_u32(0, 11));

@@ -33,25 +33,34 @@ mod bound;
 mod bundle;
 mod canary;
 mod check;
+mod coverage;
 mod draw;
 mod events;
 pub mod gantt;
 mod generate;
+mod mishaps;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod plan;
 pub mod preset;
 mod record;
 mod registry;
 mod report;
 mod resource;
+mod shrink;
 mod swarm;
 mod world;
 
 pub use bundle::{Bundle, line};
 pub use canary::{CanaryScenario, canaries, catch_canaries};
 pub use check::check;
+pub use coverage::{Coverage, Point};
 pub use generate::generate;
+#[cfg(feature = "mutants")]
+pub use mutants::{Caught, hunt_mutant};
 pub use plan::ScenarioError;
 pub use record::Bound;
 pub use report::{LayerPrediction, Phase, Prediction, PullPrediction, Run, Seen, bytes, predict};
+pub use shrink::{Shrunk, shrink};
 pub use swarm::{Failure, FailureKind, swarm, try_observed, try_scenario};
 pub use world::{Observer, RunError, Violation};

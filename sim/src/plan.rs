@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, Config, ImageId, LayerId, Limits, LimitsError};
+use parapull_engine::{BlobId, ChainId, Config, ImageId, LayerId, Limits, LimitsError, Place};
 use parapull_scenario::registry::{FaultTarget, RangeSupport};
 use parapull_scenario::{ImageSource, PlannedLayer, Scenario};
 
@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) layers: Vec<BlobId>,
     /// By `ImageId`.
     pub(crate) pulls: Vec<Vec<LayerId>>,
+    /// By `ImageId`: the chain each of its layers ends.
+    pub(crate) chains: Vec<Vec<ChainId>>,
 }
 
 impl Plan {
@@ -63,17 +65,36 @@ impl Plan {
                 limits: limits(&scenario.limits)?,
                 scheduling: scenario.strategy.scheduling(),
                 timing: scenario.timing.unwrap_or_default(),
+                hosts: scenario.hosts.unwrap_or_default(),
             },
             limit_changes: Vec::new(),
             blobs: Vec::new(),
             layers: Vec::new(),
             pulls: Vec::new(),
+            chains: Vec::new(),
         };
         for change in &scenario.limit_changes {
             plan.limit_changes.push(limits(&change.limits)?);
         }
         plan.number(scenario)?;
+        plan.chain();
         Ok(plan)
+    }
+
+    /// Numbers chains by the layers they are made of.
+    fn chain(&mut self) {
+        let mut numbers: BTreeMap<&[LayerId], ChainId> = BTreeMap::new();
+        for layers in &self.pulls {
+            let chains = (1..=layers.len()).map(|count| {
+                let next = ChainId(small(numbers.len()));
+                *numbers.entry(&layers[..count]).or_insert(next)
+            });
+            self.chains.push(chains.collect());
+        }
+    }
+
+    pub(crate) fn chain_of(&self, place: Place) -> ChainId {
+        self.chains[place.image.0 as usize][place.index as usize]
     }
 
     /// Numbers blobs by content and layers by blob and whether they are the bottom of their image.
@@ -134,6 +155,12 @@ impl Plan {
             .iter()
             .find_map(|layers| layers.iter().position(|layer| *layer == id));
         index.map_or(0, small)
+    }
+
+    /// The index of a blob's first layer in the first image that has it.
+    pub(crate) fn index_of_blob(&self, id: BlobId) -> u32 {
+        let layer = self.layers.iter().position(|blob| *blob == id);
+        layer.map_or(0, |layer| self.index_of(LayerId(small(layer))))
     }
 
     /// Whether a blob is at that index of any image.

@@ -3,6 +3,7 @@
 use parapull_engine::{BlobId, ImageId, LayerError, LayerId, Limits, Outcome, Place, PullStats};
 use serde::{Deserialize, Serialize};
 
+use crate::coverage::Coverage;
 use crate::plan::Plan;
 use crate::world::Violation;
 
@@ -63,6 +64,8 @@ pub(crate) struct Record {
     pub(crate) new_lives: u64,
     pub(crate) faults_met: u64,
     pub(crate) local_faults: u64,
+    pub(crate) coverage: Coverage,
+    pub(crate) crashes: u64,
     pub(crate) link_bytes: u64,
     pub(crate) disk_bytes: u64,
     /// Bytes kept by fetches.
@@ -85,6 +88,7 @@ pub(crate) struct Allowed {
     lanes: u64,
     pub(crate) threads: u64,
     window_bytes: u64,
+    pub(crate) spool_bytes: u64,
 }
 
 impl Record {
@@ -116,6 +120,7 @@ impl Record {
         allowed.lanes = allowed.lanes.max(raw.unpacks_max.into());
         allowed.threads = allowed.threads.max(raw.threads_max.into());
         allowed.window_bytes = allowed.window_bytes.max(raw.window_bytes_max);
+        allowed.spool_bytes = allowed.spool_bytes.max(raw.spool_bytes_max);
     }
 
     /// Adds a stretch of time; equal neighbours become one.
@@ -220,6 +225,15 @@ impl Record {
         }
         *failed = Some(error);
         Ok(())
+    }
+
+    /// A pull is asked for anew after a crash: what is linked is ready, what failed is forgotten.
+    pub(crate) fn restart(&mut self, pull: usize, now: u64, linked: u32) {
+        let pull = &mut self.pulls[pull];
+        pull.failed.fill(None);
+        for ready in pull.ready.iter_mut().take(linked as usize) {
+            ready.get_or_insert(now);
+        }
     }
 
     pub(crate) fn finish(

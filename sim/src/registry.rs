@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parapull_engine::{BlobId, ByteRange, FetchError, FetchMode, OpId, SourceId};
 use parapull_scenario::registry::{Fault, FaultKind, FaultTarget, RangeSupport, Redirect};
-use parapull_scenario::{RegistryProfile, Scenario};
+use parapull_scenario::{ConnectionFault, ConnectionFaultKind, RegistryProfile, Scenario};
 
+use crate::coverage::{Coverage, Point};
 use crate::draw::{self, Purpose};
 use crate::plan::Plan;
+use crate::world::coverage::fault_point;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,7 @@ pub(crate) enum Cut {
 pub(crate) struct Registry {
     profile: RegistryProfile,
     faults: Vec<(Fault, u32)>,
+    connection_faults: Vec<(ConnectionFault, u32)>,
     seed: u64,
     round_trip_nanos: u64,
     /// The second that is counted, and the requests in it.
@@ -71,6 +74,7 @@ pub(crate) struct Registry {
     redirected: BTreeSet<BlobId>,
     pub(crate) requests: u64,
     pub(crate) faults_met: u64,
+    pub(crate) coverage: Coverage,
 }
 
 impl Registry {
@@ -83,6 +87,12 @@ impl Registry {
                 .iter()
                 .map(|fault| (fault.clone(), 0))
                 .collect(),
+            connection_faults: scenario
+                .mishaps
+                .connections
+                .iter()
+                .map(|fault| (*fault, 0))
+                .collect(),
             seed: scenario.seed,
             round_trip_nanos: u64::from(scenario.host.round_trip_us) * NANOS_PER_MICRO,
             second: (0, 0),
@@ -92,6 +102,7 @@ impl Registry {
             redirected: BTreeSet::new(),
             requests: 0,
             faults_met: 0,
+            coverage: Coverage::default(),
         }
     }
 
@@ -127,6 +138,28 @@ impl Registry {
         Some(next)
     }
 
+    /// Counts a connection at every fault of connections; returns the first one it meets.
+    pub(crate) fn meet_connecting(&mut self) -> Option<ConnectionFaultKind> {
+        let mut met = None;
+        for (fault, count) in &mut self.connection_faults {
+            *count += 1;
+            if met.is_none() && fault.times.includes(*count) {
+                met = Some(fault.kind);
+            }
+        }
+        met
+    }
+
+    /// Forgets every connection: the daemon that held them is gone.
+    pub(crate) fn disconnect_all(&mut self) {
+        self.connections.clear();
+        self.queue.clear();
+    }
+
+    pub(crate) const fn round_trip_nanos(&self) -> u64 {
+        self.round_trip_nanos
+    }
+
     /// Time from a request to the first byte of its answer.
     pub(crate) fn first_byte_nanos(&mut self, request: &Request) -> u64 {
         let asked = self
@@ -150,7 +183,9 @@ impl Registry {
     /// Decides how a request is answered; called once for each, at its first byte.
     pub(crate) fn answer(&mut self, now: u64, request: &Request, plan: &Plan) -> Answer {
         self.requests += 1;
-        if let Some(answer) = self.too_many(now) {
+        if request.source == SICK
+            && let Some(answer) = self.too_many(now)
+        {
             return answer;
         }
         let fault = self.meet(request, plan);
@@ -159,6 +194,7 @@ impl Registry {
         let whole_by_chance = request.body == ByteRange::new(0, size);
         if let Some(kind) = fault {
             self.faults_met += 1;
+            self.coverage.sometimes(fault_point(kind));
             return faulty(kind, ranged);
         }
         match self.profile.ranges {
@@ -183,6 +219,9 @@ impl Registry {
             self.second = (second, 0);
         }
         self.second.1 += 1;
+        if self.second.1 > max {
+            self.coverage.sometimes(Point::RateLimited);
+        }
         (self.second.1 > max).then_some(Answer::Failed {
             error: FetchError::RateLimited,
             retry_after_ms: self
@@ -194,7 +233,7 @@ impl Registry {
 
     /// Counts a request at every fault it fits; returns the first one it meets.
     fn meet(&mut self, request: &Request, plan: &Plan) -> Option<FaultKind> {
-        if request.source != SourceId(0) {
+        if request.source != SICK {
             return None;
         }
         let mut met = None;
@@ -224,7 +263,7 @@ fn fits(fault: &Fault, request: &Request, plan: &Plan) -> bool {
     let carries = |offset: u64| request.body.start <= offset && offset < request.body.end;
     let carried = match fault.kind {
         FaultKind::CorruptByte { offset } => carries(offset),
-        FaultKind::WholeBodyForRange => request.mode == FetchMode::Ranged,
+        FaultKind::WholeBodyForRange | FaultKind::WrongRange => request.mode == FetchMode::Ranged,
         FaultKind::ResetAfter { .. }
         | FaultKind::TruncatedAfter { .. }
         | FaultKind::Status { .. }
@@ -261,6 +300,8 @@ fn faulty(kind: FaultKind, ranged: bool) -> Answer {
         }),
         FaultKind::WholeBodyForRange if ranged => Answer::Refused,
         FaultKind::WholeBodyForRange => Answer::Body(body),
+        FaultKind::WrongRange if ranged => failed(FetchError::RangeUnusable),
+        FaultKind::WrongRange => Answer::Body(body),
         FaultKind::WrongContentLength { .. } => failed(FetchError::Protocol),
         FaultKind::Status {
             code,
@@ -292,6 +333,8 @@ const fn failed(error: FetchError) -> Answer {
     }
 }
 
+/// The source whose limits and faults the scenario describes; its mirrors have none.
+pub(crate) const SICK: SourceId = SourceId(0);
 const NANOS_PER_MICRO: u64 = 1_000;
 const NANOS_PER_MILLI: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;

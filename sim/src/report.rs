@@ -7,6 +7,7 @@ use parapull_scenario::Scenario;
 use serde::{Deserialize, Serialize};
 
 use crate::bound::{self, LowerBound};
+use crate::coverage::Coverage;
 use crate::record::{Bound, Record};
 use crate::world::{Finished, Observer, RunError, World};
 
@@ -172,6 +173,12 @@ impl Run {
                     .is_some_and(|(_, outcome, _)| outcome == Outcome::Ready)
             })
             .count()
+    }
+
+    /// Which interesting states it was in.
+    #[must_use]
+    pub const fn coverage(&self) -> &Coverage {
+        &self.finished.record.coverage
     }
 
     /// What of the unusual happened in it.

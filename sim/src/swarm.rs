@@ -38,20 +38,25 @@ impl Failure {
         self.kind().exit_code()
     }
 
-    /// Which check saw it: its message up to the first number or value.
+    /// Which check saw it: its message without numbers and values.
     #[must_use]
-    pub fn check(&self) -> &str {
+    pub fn check(&self) -> String {
         let message = self.message();
-        let numbered = message.starts_with("invariant");
-        let end = if numbered {
-            message.find([':', ')']).map(|at| at + 1)
-        } else {
-            message.find(|letter: char| letter.is_ascii_digit() || letter == '{')
-        };
-        message
-            .get(..end.unwrap_or(message.len()))
-            .unwrap_or(message)
-            .trim_end_matches([' ', ':'])
+        if let Some((_, invariant)) = message.split_once("invariant ") {
+            let end = invariant.find(')').map_or(invariant.len(), |at| at + 1);
+            return format!("invariant {}", &invariant[..end]);
+        }
+        let (mut words, mut depth) = (String::new(), 0_u32);
+        for letter in message.chars() {
+            match letter {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                '0'..='9' => {}
+                _ if depth == 0 && words.len() < CHECK_BYTES_MAX => words.push(letter),
+                _ => {}
+            }
+        }
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// What failed, in one line.
@@ -161,4 +166,6 @@ fn said(payload: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "panicked without a message".to_owned())
 }
 
+/// Enough to tell one check from another.
+const CHECK_BYTES_MAX: usize = 100;
 const SEEDS_PER_REPEAT: u64 = 20;

@@ -6,20 +6,27 @@
 
 mod callers;
 mod canary;
+mod clogs;
+pub(crate) mod coverage;
+mod crash;
+mod delivery;
 mod fetches;
 mod held;
 pub(crate) mod lanes;
+mod pauses;
+mod promises;
 mod trees;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use parapull_engine::{
-    Action, BlobId, Engine, Event, Input, Instant, LayerId, OpId, Outcome, Output,
+    Action, BlobId, ChainId, Engine, Event, Input, Instant, LayerId, OpId, Outcome, Output,
 };
 use parapull_scenario::{PullSpec, Scenario};
 
 use crate::bound;
+use crate::coverage::Point;
 use crate::events::{Coming, Events};
 use crate::plan::{Plan, ScenarioError};
 use crate::record::{Bound, Record};
@@ -30,6 +37,7 @@ use callers::Caller;
 use fetches::Fetch;
 use held::Held;
 use lanes::Lane;
+use promises::Promises;
 use trees::{Trees, Work};
 
 /// Why a run did not come to a good end.
@@ -74,8 +82,19 @@ pub(crate) struct World<'a> {
     lanes: BTreeMap<OpId, Lane>,
     works: BTreeMap<OpId, Work>,
     trees: BTreeMap<LayerId, Trees>,
+    /// Chains that some place has linked; false for those whose tree was taken away since.
+    chains_linked: BTreeMap<ChainId, bool>,
     callers: Vec<Caller>,
     local_faults: Vec<u32>,
+    /// How often each pause has happened.
+    pauses: Vec<u32>,
+    /// Facts that come late, by number.
+    late: BTreeMap<u64, Input>,
+    /// How far the node's clock has gone while it slept.
+    slept: u64,
+    promises: Promises,
+    /// The traces of the daemon's earlier lives.
+    lives: u64,
     record: Record,
     /// Inputs at this very instant.
     at_once: u64,
@@ -124,11 +143,18 @@ impl<'a> World<'a> {
             lanes: BTreeMap::new(),
             works: BTreeMap::new(),
             trees: BTreeMap::new(),
+            chains_linked: BTreeMap::new(),
             callers: Vec::new(),
             local_faults: vec![0; scenario.local_faults.len()],
+            pauses: vec![0; scenario.mishaps.pauses.len()],
+            late: BTreeMap::new(),
+            slept: 0,
+            promises: Promises::default(),
+            lives: 0,
             record: Record::new(&plan),
             at_once: 0,
-            inputs_max: INPUTS_SPARE + INPUTS_PER_PORTION_MAX * plan.portions(),
+            inputs_max: (INPUTS_SPARE + INPUTS_PER_PORTION_MAX * plan.portions())
+                * (1 + scenario.mishaps.crashes.len() as u64),
             observer,
             plan,
         };
@@ -145,7 +171,7 @@ impl<'a> World<'a> {
             self.feed_all()?;
             if self.record.inputs > self.inputs_max {
                 return Err(Violation::Liveness(format!(
-                    "more than {} inputs, and no end",
+                    "runaway: more than {} inputs, and no end",
                     self.inputs_max
                 )));
             }
@@ -153,10 +179,11 @@ impl<'a> World<'a> {
         self.check_nothing_left()?;
         self.record.requests = self.registry.requests;
         self.record.faults_met = self.registry.faults_met;
+        self.record.coverage.add(&self.registry.coverage);
         self.record.link_bytes = self.link.used();
         self.record.disk_bytes = self.disk.written();
         Ok(Finished {
-            trace_hash: self.engine.trace_hash(),
+            trace_hash: self.lives.rotate_left(1) ^ self.engine.trace_hash(),
             plan: self.plan,
             record: self.record,
         })
@@ -185,7 +212,7 @@ impl<'a> World<'a> {
         self.at_once += 1;
         if self.at_once > EVENTS_AT_ONCE_MAX {
             return Err(Violation::Liveness(format!(
-                "{EVENTS_AT_ONCE_MAX} events at {at} ns, and no end"
+                "livelock: {EVENTS_AT_ONCE_MAX} events at {at} ns, and no end"
             )));
         }
         Ok(())
@@ -215,11 +242,19 @@ impl<'a> World<'a> {
                 self.record.allow(&limits);
                 self.inbox.push_back(Input::LimitsChanged(limits));
             }
+            Coming::Closed { op } => self.close_connection(op),
+            Coming::ClogBegins { clog } => return self.on_clog(clog),
+            Coming::LaneResumes { op } => self.on_lane_resumes(op),
+            Coming::Leave { absence } => self.on_leave(absence),
+            Coming::Return { absence } => self.on_return(absence),
+            Coming::Sleep { sleep } => self.on_sleep(sleep),
+            Coming::Told { slot } => return self.on_told(slot),
             Coming::Shutdown => self.inbox.push_back(Input::ShutdownRequested),
             Coming::FirstByte { op } => {
                 self.canary_at_first_byte(op);
                 return self.on_first_byte(op);
             }
+            Coming::LocalRead { op } => return self.on_received(op),
             Coming::Stored { op } => return self.on_stored(op),
             Coming::StallOver { op } => return self.on_stall_over(op),
             Coming::CancelDue { op } => return self.on_cancel_due(op),
@@ -232,21 +267,33 @@ impl<'a> World<'a> {
 
     fn feed_all(&mut self) -> Result<(), Violation> {
         while let Some(input) = self.inbox.pop_front() {
-            self.record.inputs += 1;
-            self.at_once += 1;
-            if self.at_once > EVENTS_AT_ONCE_MAX {
-                return Err(Violation::Liveness(format!(
-                    "{EVENTS_AT_ONCE_MAX} inputs at {} ns, and no end: {input:?}",
-                    self.now
-                )));
+            if let Some(input) = self.unless_late(input) {
+                self.feed(input)?;
             }
-            if let Some(observer) = &mut self.observer {
-                observer(self.now, &input);
-            }
-            self.engine.handle_input(Instant(self.now), input);
-            self.drain()?;
-            self.engine.check_invariants();
         }
+        Ok(())
+    }
+
+    fn feed(&mut self, input: Input) -> Result<(), Violation> {
+        self.record.inputs += 1;
+        self.at_once += 1;
+        if self.at_once > EVENTS_AT_ONCE_MAX {
+            return Err(Violation::Liveness(format!(
+                "livelock: {EVENTS_AT_ONCE_MAX} inputs at {} ns, and no end: {input:?}",
+                self.now
+            )));
+        }
+        if let Some(observer) = &mut self.observer {
+            observer(self.now + self.slept, &input);
+        }
+        self.promises.hear(&input);
+        self.cover_input(&input);
+        self.tell_again(&input);
+        self.engine.handle_input(self.clock(), input);
+        self.drain()?;
+        self.engine.check_invariants();
+        self.cover_holds();
+        self.crash_if_due();
         Ok(())
     }
 
@@ -255,13 +302,14 @@ impl<'a> World<'a> {
         loop {
             let output = self.engine.poll_output();
             if let Some(observer) = &mut self.observer {
-                observer(self.now, &output);
+                observer(self.now + self.slept, &output);
             }
             match output {
                 Output::Action(action) => self.act(action)?,
                 Output::Event(event) => self.on_event(event)?,
                 Output::Idle { wake } => {
-                    self.wake = wake.map(|wake| wake.at.0);
+                    self.cover_wake(wake);
+                    self.wake = wake.map(|wake| wake.at.0.saturating_sub(self.slept));
                     if self.wake.is_some_and(|wake| wake <= self.now) {
                         return Err(Violation::Liveness(format!(
                             "invariant 9 (wake): asked to be woken at {:?} at {} ns",
@@ -275,6 +323,8 @@ impl<'a> World<'a> {
     }
 
     fn act(&mut self, action: Action) -> Result<(), Violation> {
+        self.check_promises(&action)?;
+        self.cover_action(&action);
         match action {
             Action::FetchRange { .. } => self.start_fetch(&action),
             Action::GrantCredit { op, bytes } => self.grant(op, bytes),
@@ -313,6 +363,7 @@ impl<'a> World<'a> {
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), Violation> {
+        self.cover_event(&event);
         match event {
             Event::LayerReady { place } => self.on_ready(place)?,
             Event::LayerFailed { place, error } => self.on_layer_failed(place, error)?,
@@ -329,7 +380,9 @@ impl<'a> World<'a> {
                 }
             }
             Event::Degraded { .. } => self.record.degraded += 1,
-            Event::Retrying { .. } => self.record.retries += 1,
+            Event::Retrying { .. } => {
+                self.record.retries += 1;
+            }
             Event::NewLife { .. } => self.record.new_lives += 1,
         }
         Ok(())
@@ -352,6 +405,36 @@ impl<'a> World<'a> {
         if let Some(ms) = self.scenario.shutdown_ms {
             self.events.push(ms * NANOS_PER_MILLI, Coming::Shutdown);
         }
+        self.schedule_mishaps();
+    }
+
+    fn schedule_mishaps(&mut self) {
+        let mishaps = &self.scenario.mishaps;
+        for (clog, spec) in mishaps.clogs.iter().enumerate() {
+            let at = spec.at_ms * NANOS_PER_MILLI;
+            self.events.push(at, Coming::ClogBegins { clog });
+        }
+        for (absence, spec) in mishaps.absences.iter().enumerate() {
+            let at = spec.at_ms * NANOS_PER_MILLI;
+            let back = at + spec.for_ms * NANOS_PER_MILLI;
+            self.events.push(at, Coming::Leave { absence });
+            self.events.push(back, Coming::Return { absence });
+        }
+        for (sleep, spec) in mishaps.sleeps.iter().enumerate() {
+            let at = spec.at_ms * NANOS_PER_MILLI;
+            self.events.push(at, Coming::Sleep { sleep });
+        }
+    }
+
+    /// The node's clock, which goes on while it sleeps.
+    fn clock(&self) -> Instant {
+        Instant(self.now + self.slept)
+    }
+
+    fn on_sleep(&mut self, sleep: usize) {
+        self.record.coverage.sometimes(Point::Slept);
+        self.slept += self.scenario.mishaps.sleeps[sleep].for_ms * NANOS_PER_MILLI;
+        self.inbox.push_back(Input::TimerReached);
     }
 
     /// What holds everything up at this moment.

@@ -2,12 +2,14 @@
 //!
 //! Every scheduling decision is the engine's; this crate has the effects: sockets, threads, files and gRPC.
 
+pub mod client;
 pub mod config;
 pub mod digest;
 pub mod driver;
 pub mod grpc;
 pub mod image;
-mod inflate;
+pub mod index;
+pub mod inflate;
 mod kill_points;
 pub mod registry;
 pub mod remote;

@@ -85,7 +85,7 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
         ),
         (
             "[parapull]\nsync = true",
-            "must be \"none\" or \"layer\" or \"background\", not true",
+            "must be \"background\" or \"layer\" or \"none\", not true",
         ),
         (
             "[pull_modes.parallel_pull_unpack]\nenable = 1",
@@ -136,11 +136,6 @@ fn what_is_not_built_is_refused_with_advice() {
             "[parapull]\nresume = \"bytes\"",
             "parapull.resume: \"bytes\" is not built yet: ",
         ),
-        (
-            "[parapull]\nsync = \"layer\"",
-            "parapull.sync: \"layer\" is not built yet: ",
-        ),
-        ("[parapull]\nsync = \"background\"", "write sync = \"none\""),
         (
             "[parapull]\nmetrics_address = \"127.0.0.1:9100\"",
             "parapull.metrics_address: \"127.0.0.1:9100\" is not built yet: ",
@@ -203,7 +198,10 @@ fn overrides_that_are_wrong_are_refused() {
         ("windows=1GiB", "windows: unknown key; did you mean window?"),
         ("x=1", "x: unknown key"),
         ("window=many", "parapull.window: must be a size"),
-        ("sync=layer", "parapull.sync: \"layer\" is not built yet"),
+        (
+            "resume=bytes",
+            "parapull.resume: \"bytes\" is not built yet",
+        ),
         ("=", ": unknown key"),
     ] {
         let error = overridden(&[text]).unwrap_err().to_string();

@@ -162,6 +162,7 @@ impl Remote for Bringing {
                 inodes: 2,
             },
             format: Format::Overlay,
+            opaque_root: false,
         };
         self.0.commit_staged(request).unwrap();
         Ok(RemoteOutcome::Committed)
@@ -367,7 +368,7 @@ async fn containerd_goes_on_after_we_were_restarted() {
     assert!(refused.contains("unavailable"), "{refused}");
 
     let served = Served::start(root.path()).await;
-    assert_eq!(served.store.recovery().dropped, [""; 0]);
+    assert_eq!(served.store.recovery().dropped, []);
     let deadline = Instant::now() + Duration::from_secs(20);
     // containerd connects again within 3 s, its longest backoff.
     while let Err(error) = containerd.snapshots(&["info", "active"]) {

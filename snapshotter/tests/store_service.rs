@@ -214,6 +214,7 @@ impl Remote for Scripted {
                 fs: staging.fs(),
                 usage: Usage::default(),
                 format: Format::Overlay,
+                opaque_root: false,
             };
             self.store.commit_staged(request).unwrap();
         }
@@ -330,7 +331,6 @@ async fn what_the_remote_leaves_is_prepared_as_ever() {
     let mounts = client.prepare(request).await.unwrap().into_inner().mounts;
     assert_eq!(mounts[0].r#type, "bind");
     assert!(questions.recv().await.is_some());
-    // With fewer labels there is nothing to ask.
     let chain = chain.to_string();
     for labels in [&[][..], &[("containerd.io/snapshot.ref", chain.as_str())]] {
         let key = format!("k8s.io/2/{}", labels.len());

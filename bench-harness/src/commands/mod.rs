@@ -1,6 +1,8 @@
 //! The command line: what it accepts, and one module per command.
 
 mod compare;
+mod compatibility;
+mod containerds;
 mod demo;
 mod limits;
 mod output;
@@ -34,6 +36,10 @@ enum Command {
     Demo(demo::Demo),
     /// Pull images in several ways, interleaved and repeated, and write a report.
     Compare(compare::Compare),
+    /// Pull through each containerd generation in every way, and judge it beside containerd's own overlayfs.
+    Compatibility(compatibility::CompatibilityCommand),
+    /// Find or unpack the containerd generations that are tested side by side.
+    Containerds(containerds::Containerds),
     /// Measure what this machine can do at best: fetch, hash, inflate, write, create files.
     Limits(limits::LimitsCommand),
     /// Show the report in a folder, and draw its pictures again.
@@ -45,6 +51,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Demo(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Compatibility(command) => command.run(),
+        Command::Containerds(command) => command.run(),
         Command::Limits(command) => command.run(),
         Command::Report(command) => command.run(),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::containerd_config::{Paths, configuration};
 use super::{
-    ContainerdVersion, Decompressor, Process, ProcessError, ProxySnapshotter, find_program,
+    ContainerdVersion, CriPull, Decompressor, Process, ProcessError, ProxySnapshotter, find_program,
 };
 use crate::cri::CriClient;
 use crate::ctr::Ctr;
@@ -20,10 +20,10 @@ use crate::ctr::Ctr;
 pub struct ContainerdOptions {
     /// The daemon, a name or a path; `ctr` and the shim are taken from beside it.
     pub program: PathBuf,
-    /// CRI's snapshotter: `overlayfs` or the proxy's name.
-    pub snapshotter: String,
-    /// A proxy snapshotter to announce.
+    /// A proxy snapshotter to announce, which is CRI's snapshotter then; without one it is `overlayfs`.
     pub proxy: Option<ProxySnapshotter>,
+    /// Who fetches for CRI.
+    pub cri_pull: CriPull,
     /// What inflates gzip layers.
     pub decompressor: Decompressor,
     /// Registries that speak plain HTTP, each `host:port`.
@@ -41,8 +41,8 @@ impl ContainerdOptions {
                 &std::env::var("PARAPULL_CONTAINERD").unwrap_or_else(|_| "containerd".into()),
                 "install the package containerd",
             )?,
-            snapshotter: "overlayfs".into(),
             proxy: None,
+            cri_pull: CriPull::default(),
             decompressor: Decompressor::Go,
             plain_http_hosts: Vec::new(),
         })
@@ -73,13 +73,9 @@ impl Containerd {
         )?;
         let version = ContainerdVersion::of(&program)?;
         let paths = make_folders(folder, &options.plain_http_hosts)?;
-        let text = configuration(
-            version,
-            &paths,
-            &options.snapshotter,
-            options.proxy.as_ref(),
-        );
         let config = config_of(folder);
+        let proxy = options.proxy.as_ref();
+        let text = configuration(version, &paths, proxy, options.cri_pull)?;
         fs::write(&config, text).map_err(ProcessError::file("write", &config))?;
         link_own_shim(folder, &program)?;
         let process = launch(folder, options, &program, version)?;
@@ -87,7 +83,7 @@ impl Containerd {
             process,
             version,
             decompressor: options.decompressor,
-            snapshotter: options.snapshotter.clone(),
+            snapshotter: proxy.map_or_else(|| "overlayfs".into(), |proxy| proxy.name.clone()),
             folder: folder.into(),
             socket: paths.socket,
             ctr: program_beside(&program, "ctr")?,

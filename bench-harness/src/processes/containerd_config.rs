@@ -1,138 +1,33 @@
-//! containerd's configuration file, per version; nothing here starts anything.
+//! containerd's configuration file, per version, made of what `deploy/containerd/` tells operators to merge into theirs.
+//!
+//! Nothing here starts anything. A fragment that is wrong is not mended: containerd gets it as it was shipped, with this
+//! machine's addresses in place of the node's.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::str::FromStr;
 
-use super::{ProcessError, find_program, run};
+use toml::{Table, Value};
 
-/// The part of containerd's version that decides the shape of its configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ContainerdVersion {
-    /// 1 or 2.
-    pub major: u32,
-    /// Such as 6 in 1.6.
-    pub minor: u32,
-    /// Such as 20 in 1.6.20.
-    pub patch: u32,
-}
-
-impl ContainerdVersion {
-    /// Asks the program (`containerd --version`).
-    ///
-    /// # Errors
-    /// When it does not run or answers no version.
-    pub fn of(program: &Path) -> Result<Self, ProcessError> {
-        let text = run(Command::new(program).arg("--version"))?.text();
-        text.parse()
-    }
-}
-
-impl FromStr for ContainerdVersion {
-    type Err = ProcessError;
-
-    /// Reads `containerd github.com/containerd/containerd 1.6.20~ds1 …`, `v2.1.9` and the like: the first word that
-    /// starts with three numbers.
-    fn from_str(text: &str) -> Result<Self, ProcessError> {
-        text.split_whitespace()
-            .find_map(parse_word)
-            .ok_or_else(|| ProcessError::Answer {
-                what: "containerd's version".into(),
-                text: text.chars().take(200).collect(),
-            })
-    }
-}
-
-fn parse_word(word: &str) -> Option<ContainerdVersion> {
-    let mut numbers = word.strip_prefix('v').unwrap_or(word).splitn(3, '.');
-    let major = numbers.next()?.parse().ok()?;
-    let minor = numbers.next()?.parse().ok()?;
-    let rest = numbers.next()?;
-    let digits = rest
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(rest.len());
-    let patch = rest[..digits].parse().ok()?;
-    Some(ContainerdVersion {
-        major,
-        minor,
-        patch,
-    })
-}
-
-impl std::fmt::Display for ContainerdVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
-    }
-}
-
-/// What containerd inflates gzip layers with; every measured figure must name it.
-///
-/// One stream each: Go's own gzip about 190 MB/s out, unpigz 300, igzip 660.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Decompressor {
-    /// Go's `compress/gzip` inside containerd.
-    Go,
-    /// The program `unpigz` (containerd's first choice before 2.0).
-    Unpigz,
-    /// The program `igzip` (containerd 2.0 and later).
-    Igzip,
-}
-
-impl Decompressor {
-    /// Its name in reports and on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Go => "go",
-            Self::Unpigz => "unpigz",
-            Self::Igzip => "igzip",
-        }
-    }
-
-    /// The environment that makes containerd use exactly this one.
-    ///
-    /// # Errors
-    /// When the program is not installed or this version never uses it: otherwise the figure would carry a wrong name.
-    pub fn environment(
-        self,
-        version: ContainerdVersion,
-    ) -> Result<Vec<(&'static str, &'static str)>, ProcessError> {
-        let no_igzip = ("CONTAINERD_DISABLE_IGZIP", "1");
-        let no_pigz = ("CONTAINERD_DISABLE_PIGZ", "1");
-        match self {
-            Self::Go => Ok(vec![no_pigz, no_igzip]),
-            Self::Unpigz => {
-                find_program("unpigz", "install the package pigz").map(|_| vec![no_igzip])
-            }
-            Self::Igzip if version.major < 2 => Err(ProcessError::NotFound {
-                name: "igzip".into(),
-                hint: format!("containerd {version} never runs it; 2.0 and later do"),
-            }),
-            Self::Igzip => find_program("igzip", "install the package isal").map(|_| vec![no_pigz]),
-        }
-    }
-}
-
-impl FromStr for Decompressor {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Go, Self::Unpigz, Self::Igzip]
-            .into_iter()
-            .find(|one| one.name() == text)
-            .ok_or_else(|| format!("{text:?} is no decompressor: write go, unpigz or igzip"))
-    }
-}
+use super::{ContainerdVersion, ProcessError};
 
 /// A proxy snapshotter containerd is told about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxySnapshotter {
-    /// Its plugin name, such as `parapull`.
+    /// Its plugin name, the one the fragments in `deploy/` give it.
     pub name: String,
     /// Its Unix socket.
     pub socket: PathBuf,
     /// Its root directory, which containerd reports as the image file system.
     pub root: PathBuf,
+}
+
+/// Who fetches for CRI; before 2.1 it has no choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum CriPull {
+    /// CRI itself: what the fragments lead to as they are.
+    #[default]
+    Itself,
+    /// The transfer service: containerd's own default from 2.1, and ours there without `disable_snapshot_annotations`.
+    TransferService,
 }
 
 /// Where one private containerd keeps everything.
@@ -145,101 +40,167 @@ pub(super) struct Paths {
     pub(super) empty: PathBuf,
 }
 
-/// The whole configuration file: CRI on `snapshotter`, labels for remote snapshotters on, no CNI, nothing outside
-/// `paths`.
+/// The whole configuration file: no CNI, nothing outside `paths`, and parapull's fragment merged in where `proxy` is given.
 ///
-/// Version 3 of the file belongs to containerd 2.x, which silently drops CRI's `snapshotter` and
-/// `disable_snapshot_annotations` from a version 2 file.
+/// # Errors
+/// [`ProcessError::Fragment`] when the fragment or the result is no TOML.
 pub(super) fn configuration(
     version: ContainerdVersion,
     paths: &Paths,
-    snapshotter: &str,
     proxy: Option<&ProxySnapshotter>,
-) -> String {
-    let mut text = String::new();
-    let file_version = if version.major >= 2 { 3 } else { 2 };
-    let _ = writeln!(text, "version = {file_version}");
-    let _ = writeln!(text, "root = {}", quoted(&paths.root));
-    let _ = writeln!(text, "state = {}", quoted(&paths.state));
-    let _ = writeln!(text, "[grpc]\n  address = {}", quoted(&paths.socket));
-    let opt = paths.root.join("opt");
-    let _ = writeln!(
-        text,
-        "[plugins.'io.containerd.internal.v1.opt']\n  path = {}",
-        quoted(&opt)
-    );
-    if version.major >= 2 {
-        version_3(&mut text, paths, snapshotter, proxy);
-    } else {
-        version_2(&mut text, paths, snapshotter);
-    }
+    cri_pull: CriPull,
+) -> Result<String, ProcessError> {
+    let fragment = Fragment::of(version);
+    let failed = |reason: String| ProcessError::Fragment {
+        name: fragment.name,
+        reason,
+    };
+    let mut table = parsed(&private(version, paths)).map_err(failed)?;
     if let Some(proxy) = proxy {
-        let _ = writeln!(text, "[proxy_plugins.{}]\n  type = 'snapshot'", proxy.name);
-        let _ = writeln!(text, "  address = {}", quoted(&proxy.socket));
-        if version >= FIRST_WITH_EXPORTS {
-            let _ = writeln!(
-                text,
-                "  [proxy_plugins.{}.exports]\n    root = {}",
-                proxy.name,
-                quoted(&proxy.root)
-            );
-            if version.major >= 2 {
-                text.push_str("    enable_remote_snapshot_annotations = 'true'\n");
+        let mut shipped = parsed(fragment.text).map_err(failed)?;
+        if cri_pull == CriPull::TransferService {
+            remove(&mut shipped, &["plugins", CRI_IMAGES, ANNOTATIONS]);
+        }
+        relocate(&mut shipped, &replacements(paths, proxy));
+        merge(&mut table, shipped);
+    } else if version >= FIRST_OF_2_1 && cri_pull == CriPull::Itself {
+        // Without labels to pass on, CRI has to be told to do without the transfer service.
+        merge(
+            &mut table,
+            parsed(&format!(
+                "[plugins.\"{CRI_IMAGES}\"]\nuse_local_image_pull = true\n"
+            ))
+            .map_err(failed)?,
+        );
+    }
+    toml::to_string(&table).map_err(|error| failed(error.to_string()))
+}
+
+/// A file of `deploy/containerd/`.
+struct Fragment {
+    name: &'static str,
+    text: &'static str,
+}
+
+impl Fragment {
+    /// The one an operator takes for `version`.
+    const fn of(version: ContainerdVersion) -> Self {
+        match (version.major, version.minor) {
+            (0, _) | (1, ..=6) => Self {
+                name: "1.6.toml",
+                text: include_str!("../../../deploy/containerd/1.6.toml"),
+            },
+            (1, _) => Self {
+                name: "1.7.toml",
+                text: include_str!("../../../deploy/containerd/1.7.toml"),
+            },
+            _ => Self {
+                name: "2.toml",
+                text: include_str!("../../../deploy/containerd/2.toml"),
+            },
+        }
+    }
+}
+
+/// What every private containerd has, whichever snapshotter it uses.
+///
+/// Version 3 of the file belongs to containerd 2.x, which silently drops CRI's `snapshotter` and
+/// `disable_snapshot_annotations` from a version 2 file.
+fn private(version: ContainerdVersion, paths: &Paths) -> String {
+    let (root, state, socket) = (
+        quoted(&paths.root),
+        quoted(&paths.state),
+        quoted(&paths.socket),
+    );
+    let opt = quoted(&paths.root.join("opt"));
+    let (empty, hosts) = (quoted(&paths.empty), quoted(&paths.hosts));
+    // 2.1 deprecates the key in favour of a list.
+    let programs = if version >= FIRST_OF_2_1 {
+        format!("bin_dirs = [{empty}]")
+    } else {
+        format!("bin_dir = {empty}")
+    };
+    let (file_version, runtime, images) = if version.major >= 2 {
+        (3, "io.containerd.cri.v1.runtime", CRI_IMAGES)
+    } else {
+        (2, "io.containerd.grpc.v1.cri", "io.containerd.grpc.v1.cri")
+    };
+    let transfer = if version.major >= 2 {
+        format!("[plugins.'io.containerd.transfer.v1.local']\nconfig_path = {hosts}\n")
+    } else {
+        String::new()
+    };
+    format!(
+        "version = {file_version}\nroot = {root}\nstate = {state}\n[grpc]\naddress = {socket}\n\
+         [plugins.'io.containerd.internal.v1.opt']\npath = {opt}\n\
+         [plugins.'{runtime}'.cni]\n{programs}\nconf_dir = {empty}\n\
+         [plugins.'{images}'.registry]\nconfig_path = {hosts}\n{transfer}"
+    )
+}
+
+/// What stands in the fragments, and what it is on this machine.
+fn replacements(paths: &Paths, proxy: &ProxySnapshotter) -> [(&'static str, String); 4] {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    [
+        ("/run/parapull/snapshotter.sock", text(&proxy.socket)),
+        ("/var/lib/parapull", text(&proxy.root)),
+        ("/etc/containerd/certs.d", text(&paths.hosts)),
+        ("linux/amd64", platform()),
+    ]
+}
+
+fn parsed(text: &str) -> Result<Table, String> {
+    text.parse()
+        .map_err(|error: toml::de::Error| error.to_string())
+}
+
+/// Replaces every value that is exactly one of `replacements`.
+fn relocate(table: &mut Table, replacements: &[(&str, String)]) {
+    for (_, value) in table.iter_mut() {
+        relocate_value(value, replacements);
+    }
+}
+
+fn relocate_value(value: &mut Value, replacements: &[(&str, String)]) {
+    match value {
+        Value::String(text) => {
+            if let Some((_, here)) = replacements.iter().find(|(there, _)| text == there) {
+                here.clone_into(text);
+            }
+        }
+        Value::Array(values) => {
+            for value in values {
+                relocate_value(value, replacements);
+            }
+        }
+        Value::Table(table) => relocate(table, replacements),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {}
+    }
+}
+
+/// Merges as an operator does: tables into tables, everything else in place of what was there.
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(key, value);
             }
         }
     }
-    text
 }
 
-fn version_2(text: &mut String, paths: &Paths, snapshotter: &str) {
-    let empty = quoted(&paths.empty);
-    let hosts = quoted(&paths.hosts);
-    let _ = writeln!(
-        text,
-        "[plugins.'io.containerd.grpc.v1.cri']
-  [plugins.'io.containerd.grpc.v1.cri'.cni]
-    bin_dir = {empty}
-    conf_dir = {empty}
-  [plugins.'io.containerd.grpc.v1.cri'.containerd]
-    snapshotter = '{snapshotter}'
-    disable_snapshot_annotations = false
-    discard_unpacked_layers = false
-  [plugins.'io.containerd.grpc.v1.cri'.registry]
-    config_path = {hosts}"
-    );
-}
-
-fn version_3(
-    text: &mut String,
-    paths: &Paths,
-    snapshotter: &str,
-    proxy: Option<&ProxySnapshotter>,
-) {
-    let empty = quoted(&paths.empty);
-    let hosts = quoted(&paths.hosts);
-    let _ = writeln!(
-        text,
-        "[plugins.'io.containerd.cri.v1.runtime'.cni]
-  bin_dir = {empty}
-  conf_dir = {empty}
-[plugins.'io.containerd.cri.v1.images']
-  snapshotter = '{snapshotter}'
-  disable_snapshot_annotations = false
-  discard_unpacked_layers = false
-  [plugins.'io.containerd.cri.v1.images'.registry]
-    config_path = {hosts}
-[plugins.'io.containerd.transfer.v1.local']
-  config_path = {hosts}"
-    );
-    let names = std::iter::once("overlayfs").chain(proxy.map(|proxy| proxy.name.as_str()));
-    for name in names {
-        let _ = writeln!(
-            text,
-            "  [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
-    platform = '{}'
-    snapshotter = '{name}'",
-            platform()
-        );
+fn remove(table: &mut Table, path: &[&str]) {
+    match path {
+        [key] => {
+            table.remove(*key);
+        }
+        [key, rest @ ..] => {
+            if let Some(Value::Table(inner)) = table.get_mut(*key) {
+                remove(inner, rest);
+            }
+        }
+        [] => {}
     }
 }
 
@@ -258,46 +219,21 @@ fn quoted(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy()).to_string()
 }
 
-/// `[proxy_plugins.<name>.exports]` is unknown before 1.7.16.
-const FIRST_WITH_EXPORTS: ContainerdVersion = ContainerdVersion {
-    major: 1,
-    minor: 7,
-    patch: 16,
+const CRI_IMAGES: &str = "io.containerd.cri.v1.images";
+const ANNOTATIONS: &str = "disable_snapshot_annotations";
+
+/// Before it CRI pulls by itself, from here on only where it is told to.
+const FIRST_OF_2_1: ContainerdVersion = ContainerdVersion {
+    major: 2,
+    minor: 1,
+    patch: 0,
 };
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn reads_the_versions_programs_print() {
-        for (text, version) in [
-            (
-                "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3",
-                (1, 6, 20),
-            ),
-            (
-                "containerd github.com/containerd/containerd/v2 v2.1.9 abcdef",
-                (2, 1, 9),
-            ),
-            ("containerd containerd.io 1.7.24 88bf19b", (1, 7, 24)),
-            (
-                "containerd github.com/containerd/containerd/v2 2.4.0-beta.0",
-                (2, 4, 0),
-            ),
-        ] {
-            let read: ContainerdVersion = text.parse().unwrap();
-            assert_eq!((read.major, read.minor, read.patch), version, "{text}");
-        }
-        assert!(
-            "containerd: command not found"
-                .parse::<ContainerdVersion>()
-                .is_err()
-        );
-    }
-
-    #[test]
-    fn each_version_gets_the_keys_it_knows() {
+    fn configured(version: &str, with_proxy: bool, cri_pull: CriPull) -> Table {
         let paths = Paths {
             root: "/w/root".into(),
             state: "/w/state".into(),
@@ -310,34 +246,51 @@ mod tests {
             socket: "/w/p.sock".into(),
             root: "/w/p".into(),
         };
-        for (version, has, lacks) in [
-            ("1.6.20", "grpc.v1.cri", "exports"),
-            ("1.7.15", "version = 2", "exports"),
-            ("1.7.16", "exports", "enable_remote_snapshot_annotations"),
-            ("2.1.9", "enable_remote_snapshot_annotations", "grpc.v1.cri"),
-            ("2.3.0", "unpack_config", "version = 2"),
+        let proxy = with_proxy.then_some(&proxy);
+        let text = configuration(version.parse().unwrap(), &paths, proxy, cri_pull).unwrap();
+        parsed(&text).unwrap()
+    }
+
+    #[test]
+    fn the_shipped_fragment_is_merged_with_this_machine_s_addresses() {
+        for (version, file_version, images) in [
+            (
+                "1.6.20",
+                2,
+                ["io.containerd.grpc.v1.cri", "containerd"].as_slice(),
+            ),
+            ("1.7.24", 2, &["io.containerd.grpc.v1.cri", "containerd"]),
+            ("2.0.11", 3, &[CRI_IMAGES]),
+            ("2.3.0", 3, &[CRI_IMAGES]),
         ] {
-            let text = configuration(version.parse().unwrap(), &paths, "parapull", Some(&proxy));
-            assert!(text.contains(has), "{version}: {text}");
-            assert!(!text.contains(lacks), "{version}: {text}");
-            assert!(
-                text.contains("disable_snapshot_annotations = false"),
-                "{version}"
-            );
+            let table = configured(version, true, CriPull::Itself);
+            assert_eq!(table["version"], Value::Integer(file_version), "{version}");
+            let mut cri = &table["plugins"];
+            for name in images {
+                cri = &cri[*name];
+            }
+            assert_eq!(cri["snapshotter"].as_str(), Some("parapull"), "{version}");
+            assert_eq!(cri[ANNOTATIONS].as_bool(), Some(false), "{version}");
+            let plugin = &table["proxy_plugins"]["parapull"];
+            assert_eq!(plugin["address"].as_str(), Some("/w/p.sock"), "{version}");
+            let text = toml::to_string(&table).unwrap();
+            for absent in ["/run/parapull", "/var/lib/parapull", "/etc/containerd"] {
+                assert!(!text.contains(absent), "{version}: {text}");
+            }
+            assert!(text.contains("/w/empty") && text.contains("/w/hosts"));
         }
     }
 
     #[test]
-    fn a_decompressor_containerd_would_not_run_is_refused() {
-        let old = "1.6.20".parse().unwrap();
-        assert!(Decompressor::Igzip.environment(old).is_err());
-        assert!(
-            Decompressor::Go
-                .environment(old)
-                .unwrap()
-                .contains(&("CONTAINERD_DISABLE_PIGZ", "1"))
-        );
-        assert_eq!("unpigz".parse(), Ok(Decompressor::Unpigz));
-        assert!("gzip".parse::<Decompressor>().is_err());
+    fn who_fetches_for_cri_is_told_by_the_key_of_its_side() {
+        let images = |with_proxy, cri_pull| {
+            let table = configured("2.1.9", with_proxy, cri_pull);
+            table["plugins"][CRI_IMAGES].as_table().unwrap().clone()
+        };
+        assert!(images(true, CriPull::Itself).contains_key(ANNOTATIONS));
+        assert!(!images(true, CriPull::TransferService).contains_key(ANNOTATIONS));
+        let local = "use_local_image_pull";
+        assert!(images(false, CriPull::Itself).contains_key(local));
+        assert!(!images(false, CriPull::TransferService).contains_key(local));
     }
 }

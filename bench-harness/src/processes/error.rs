@@ -76,6 +76,24 @@ pub enum ProcessError {
         /// Its text, cut.
         text: String,
     },
+    /// Packages of Debian's archive could not be had.
+    #[error("obtain {packages} of Debian's {suite}: {source}")]
+    Obtain {
+        /// The packages.
+        packages: String,
+        /// The suite they were looked for in.
+        suite: String,
+        /// The cause.
+        source: Box<ProcessError>,
+    },
+    /// A fragment of containerd's configuration in `deploy/` is no TOML.
+    #[error("read deploy/containerd/{name}: {reason}")]
+    Fragment {
+        /// The file's name.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The user asked to stop (SIGINT or SIGTERM).
     #[error("go on: interrupted")]
     Interrupted,

@@ -6,9 +6,13 @@
 
 mod containerd;
 mod containerd_config;
+mod containerd_version;
+pub mod debian;
+mod decompressor;
 mod docker_registry;
 mod error;
 mod fake_registry;
+mod generation;
 mod http;
 pub mod interrupt;
 mod mounts;
@@ -18,10 +22,13 @@ mod snapshotter;
 mod workspace;
 
 pub use containerd::{Containerd, ContainerdOptions};
-pub use containerd_config::{ContainerdVersion, Decompressor, ProxySnapshotter};
+pub use containerd_config::{CriPull, ProxySnapshotter};
+pub use containerd_version::ContainerdVersion;
+pub use decompressor::Decompressor;
 pub use docker_registry::DockerRegistry;
 pub use error::ProcessError;
 pub use fake_registry::{FakeRegistry, FakeRegistryOptions};
+pub use generation::{Generation, ObtainedContainerd};
 pub use http::{HttpError, Response as HttpResponse, get as http_get};
 pub use mounts::{mounts_below, unmount_below};
 pub use process::{Finished, Process, run};

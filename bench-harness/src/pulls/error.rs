@@ -1,12 +1,31 @@
 //! Why a pull of the bench failed.
 
-use std::io;
+use std::{fmt, io};
 
 use crate::cri::CriError;
 use crate::layout::LayoutError;
 use crate::processes::ProcessError;
 use crate::timeline::TimelineError;
 use crate::tree::TreeError;
+
+/// The ends of the logs of the daemons that failed to pull.
+#[derive(Debug)]
+pub struct Logs {
+    /// containerd's.
+    pub containerd: String,
+    /// The snapshotter's, empty without one.
+    pub snapshotter: String,
+}
+
+impl fmt::Display for Logs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "containerd's log ends with:\n{}", self.containerd)?;
+        if self.snapshotter.is_empty() {
+            return Ok(());
+        }
+        write!(f, "\nthe snapshotter's with:\n{}", self.snapshotter)
+    }
+}
 
 /// Why a pull could not be made or judged; reads after "failed to …".
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +40,20 @@ pub enum PullError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// A pull by CRI failed.
-    #[error("{source}\ncontainerd's log ends with:\n{containerd}\n{snapshotter}")]
+    #[error("{source}\n{logs}")]
     Cri {
         /// The answer.
         source: CriError,
-        /// The end of containerd's log.
-        containerd: String,
-        /// The end of the snapshotter's log, if there is one.
-        snapshotter: String,
+        /// What the daemons said.
+        logs: Box<Logs>,
+    },
+    /// A pull by `ctr` failed.
+    #[error("{source}\n{logs}")]
+    Ctr {
+        /// Its complaint.
+        source: ProcessError,
+        /// What the daemons said.
+        logs: Box<Logs>,
     },
     /// The pull command's result is not what it promises.
     #[error("understand the result of `pull --json`: {source}\n{text}")]

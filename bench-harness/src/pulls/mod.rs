@@ -4,15 +4,19 @@
 //! its trees are read. Which pulls are made, and what their differences mean, is the commands' business.
 
 mod by_command;
-mod by_cri;
+mod by_containerd;
 mod error;
+mod observe;
 mod stage;
 mod subject;
+mod way;
 
-pub use by_cri::PulledByCri;
-pub use error::PullError;
+pub use by_containerd::PulledByContainerd;
+pub use error::{Logs, PullError};
+pub use observe::Observed;
 pub use stage::{RegistryKind, Stage, StageOptions};
 pub use subject::Subject;
+pub use way::{Fetcher, Way};
 
 use crate::report::Run;
 use crate::timeline::Timeline;

@@ -13,6 +13,7 @@ mod timeline_plot;
 pub use csv::csv;
 pub use files::{ReportError, picture, read, write, write_page, write_timeline};
 pub use html::html;
+pub(crate) use markdown::bytes;
 pub use markdown::{markdown, seconds_text};
 pub use plot::{PlotError, comparison_svg};
 pub use result::{ComparisonResult, ImageSize, NamedSummary, Run, SCHEMA, build, revision};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -209,7 +209,6 @@ impl Node {
         }
         let hosts = vec![host.to_owned()];
         let options = ContainerdOptions {
-            snapshotter: proxy.name.clone(),
             proxy: Some(proxy),
             decompressor: Decompressor::Go,
             plain_http_hosts: hosts,
@@ -295,6 +294,19 @@ impl Node {
         })
     }
 
+    /// The command that pulls as a client of containerd into a namespace.
+    pub(crate) fn client_pull(&self, reference: &str, namespace: &str) -> Command {
+        let mut command = Command::new(self.programs.snapshotter().unwrap());
+        command
+            .args(["pull", reference, "--json", "--namespace", namespace])
+            .arg("--containerd")
+            .arg(self.containerd.socket())
+            .env("DOCKER_CONFIG", &self.folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
     /// Runs the image's own command and returns what it wrote.
     #[track_caller]
     pub(crate) fn run_hello(&self, reference: &str) -> String {
@@ -304,12 +316,19 @@ impl Node {
     /// The trees of a pulled image.
     #[track_caller]
     pub(crate) fn tree(&self, image: &CraftedImage) -> ImageTree {
+        self.tree_in("parapull", image)
+    }
+
+    /// The trees of an image in a snapshotter.
+    #[track_caller]
+    pub(crate) fn tree_in(&self, snapshotter: &str, image: &CraftedImage) -> ImageTree {
         let diff_ids: Vec<String> = image
             .layers
             .iter()
             .map(|layer| layer.diff_id.clone())
             .collect();
-        let folders = layers_from_snapshots(&self.containerd.ctr(), "parapull", &diff_ids).unwrap();
+        let folders =
+            layers_from_snapshots(&self.containerd.ctr(), snapshotter, &diff_ids).unwrap();
         let layout = Layout::open(image.layout.directory()).unwrap();
         let point = self.workspace.folder("merged").unwrap();
         ImageTree::read(&folders, &layout.contents().unwrap(), &point).unwrap()

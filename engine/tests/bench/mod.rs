@@ -37,6 +37,8 @@ pub(crate) struct Bench {
     pub(crate) events: Vec<Event>,
     pub(crate) wake: Option<Wake>,
     sizes: BTreeMap<BlobId, u64>,
+    /// Chains by the layers they are made of.
+    chains: BTreeMap<Vec<u32>, ChainId>,
     blobs: BTreeMap<BlobId, Bytes>,
     lanes: BTreeMap<OpId, (BlobId, u64)>,
     fetches: BTreeMap<OpId, Action>,
@@ -59,6 +61,7 @@ impl Bench {
                 staging_ttl_ms: 0,
                 ..Timing::default()
             },
+            hosts: HostRules::default(),
         };
         Self::with_config(config)
     }
@@ -72,6 +75,7 @@ impl Bench {
             events: Vec::new(),
             wake: None,
             sizes: BTreeMap::new(),
+            chains: BTreeMap::new(),
             blobs: BTreeMap::new(),
             lanes: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -80,17 +84,55 @@ impl Bench {
 
     /// Requests an image of these layer sizes; blob and layer ids count from `first`.
     pub(crate) fn pull(&mut self, image: u32, first: u32, sizes: &[u64]) {
-        let layers = sizes
+        let layers: Vec<(u32, u64)> = (first..).zip(sizes.iter().copied()).collect();
+        self.pull_layers(image, &layers, |_| Have::Nothing);
+    }
+
+    /// The same, of hosts with these numbers, with so much of every layer here.
+    pub(crate) fn pull_with(
+        &mut self,
+        image: u32,
+        first: u32,
+        sizes: &[u64],
+        hosts: &[u32],
+        have: &Have,
+    ) {
+        let layers: Vec<(u32, u64)> = (first..).zip(sizes.iter().copied()).collect();
+        self.pull_from(image, &layers, hosts, |_| have.clone());
+    }
+
+    /// Requests an image of these layers, each given by its number and size, of which `have` is here.
+    pub(crate) fn pull_layers(
+        &mut self,
+        image: u32,
+        layers: &[(u32, u64)],
+        have: impl Fn(usize) -> Have,
+    ) {
+        self.pull_from(image, layers, &[0], have);
+    }
+
+    fn pull_from(
+        &mut self,
+        image: u32,
+        layers: &[(u32, u64)],
+        hosts: &[u32],
+        have: impl Fn(usize) -> Have,
+    ) {
+        let mut below = Vec::new();
+        let layers = layers
             .iter()
-            .zip(first..)
-            .map(|(size, id)| {
-                self.sizes.insert(BlobId(id), *size);
+            .enumerate()
+            .map(|(index, (id, size))| {
+                self.sizes.insert(BlobId(*id), *size);
+                below.push(*id);
+                let next = ChainId(u32::try_from(self.chains.len()).unwrap());
                 PullLayer {
-                    blob: BlobId(id),
+                    blob: BlobId(*id),
                     size: *size,
-                    layer: LayerId(id),
-                    sources: 1,
-                    have: Have::Nothing,
+                    layer: LayerId(*id),
+                    chain: *self.chains.entry(below.clone()).or_insert(next),
+                    hosts: hosts.iter().copied().map(HostId).collect(),
+                    have: have(index),
                 }
             })
             .collect();
@@ -140,9 +182,41 @@ impl Bench {
         wake.why
     }
 
+    /// Jumps from wake to wake until one of this kind has come.
+    pub(crate) fn wake_for(&mut self, why: Timer) {
+        for _ in 0..1_000 {
+            if self.wake() == why {
+                return;
+            }
+        }
+        panic!("no {why:?} in a thousand wakes");
+    }
+
     /// Takes the actions asked for since the last call.
     pub(crate) fn take(&mut self) -> Vec<Action> {
         self.actions.drain(..).collect()
+    }
+
+    /// Fails a fetch that has kept nothing.
+    pub(crate) fn fail(&mut self, op: OpId, error: FetchError, retry_after_ms: Option<u64>) {
+        self.fetches.remove(&op);
+        self.input(Input::RangeFailed {
+            op,
+            error,
+            received: 0,
+            retry_after_ms,
+        });
+    }
+
+    /// Takes the fetches asked for since the last call: op, source and mode of each.
+    pub(crate) fn take_sources(&mut self) -> Vec<(OpId, SourceId, FetchMode)> {
+        let source = |action| match action {
+            Action::FetchRange {
+                op, source, mode, ..
+            } => Some((op, source, mode)),
+            _ => None,
+        };
+        self.take().into_iter().filter_map(source).collect()
     }
 
     pub(crate) fn take_fetches(&mut self) -> Vec<(OpId, BlobId, ByteRange)> {

@@ -125,7 +125,7 @@ fn a_fetch_without_progress_is_asked_for_again() {
     bench.pull(0, 0, &[4 * MIB]);
     bench.await_all(0, 1);
     let (op, ..) = bench.take_fetches()[0];
-    assert_eq!(bench.wake(), Timer::StallCheck);
+    bench.wake_for(Timer::StallCheck);
     assert!(bench.take().contains(&Action::CancelOp { op }));
     bench.input(Input::OpCancelled { op, received: 100 });
     assert_eq!(bench.wake(), Timer::RetryBackoff);
@@ -168,7 +168,7 @@ fn a_fetch_that_is_being_cancelled_is_not_kept_as_the_whole_read() {
         .iter()
         .filter(|action| matches!(action, Action::FetchRange { .. }));
     let ops: Vec<OpId> = fetches.map(Action::op).collect();
-    assert_eq!(bench.wake(), Timer::StallCheck);
+    bench.wake_for(Timer::StallCheck);
     bench.take();
     bench.input(Input::RangesRefused { op: ops[0] });
     bench.input(Input::OpCancelled {

@@ -60,6 +60,7 @@ fn spare_threads_go_to_a_lane_and_come_back_for_another_layer() {
         _ => None,
     });
     let op = widened.expect("the only lane gets both threads");
+    bench.input(Input::LaneResized { op, threads: 2 });
     bench.pull(1, 1, &[40 * MIB]);
     assert!(
         bench

@@ -4,5 +4,7 @@
 mod bench;
 mod ending;
 mod fetching;
+mod hosts;
 mod limits;
 mod linking;
+mod local;

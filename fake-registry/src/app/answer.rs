@@ -210,6 +210,15 @@ impl Answer {
                         .retain(|(name, _)| *name != header::CONTENT_RANGE);
                 }
             }
+            FaultKind::WrongRange => {
+                let total = self.object.length;
+                let (start, end) = (self.range.start + 1, self.range.end);
+                for (name, value) in &mut self.headers {
+                    if *name == header::CONTENT_RANGE {
+                        *value = format!("bytes {start}-{end}/{total}");
+                    }
+                }
+            }
             FaultKind::Status {
                 code,
                 retry_after_seconds,

@@ -62,6 +62,13 @@ pub enum FaultTimes {
     Nth(u32),
     /// Each so-manieth.
     Every(u32),
+    /// So many in a row, from this one on.
+    Burst {
+        /// The first.
+        from: u32,
+        /// How many.
+        count: u32,
+    },
 }
 
 impl FaultTimes {
@@ -73,6 +80,7 @@ impl FaultTimes {
             Self::First(count) => ordinal <= count,
             Self::Nth(number) => ordinal == number,
             Self::Every(period) => period > 0 && ordinal.is_multiple_of(period),
+            Self::Burst { from, count } => ordinal.checked_sub(from).is_some_and(|nth| nth < count),
         }
     }
 }
@@ -124,6 +132,8 @@ pub enum FaultKind {
     },
     /// 200 and the whole body for a range request.
     WholeBodyForRange,
+    /// 206 for a range request, under a `Content-Range` that names other bytes.
+    WrongRange,
 }
 
 #[cfg(test)]
@@ -141,6 +151,7 @@ mod tests {
         assert_eq!(met(FaultTimes::First(2)), [1, 2]);
         assert_eq!(met(FaultTimes::Nth(3)), [3]);
         assert_eq!(met(FaultTimes::Every(2)), [2, 4, 6]);
+        assert_eq!(met(FaultTimes::Burst { from: 3, count: 2 }), [3, 4]);
         assert_eq!(met(FaultTimes::Every(0)), [0; 0]);
     }
 

@@ -1,14 +1,16 @@
 //! Fetches: one request, its answer, its body on the link, its end.
 
 use parapull_engine::{
-    Action, BlobId, ByteRange, Destination, FetchError, FetchMode, Input, OpId, SourceId,
+    Action, BlobId, ByteRange, Class, Destination, FetchError, FetchMode, Input, OpId, SourceId,
 };
 
-use parapull_scenario::Canary;
+use parapull_scenario::{Canary, ConnectionFaultKind, LocalFaultKind};
 
+use super::trees::per_second;
 use super::{Violation, World};
+use crate::coverage::Point;
 use crate::events::Coming;
-use crate::registry::{Answer, Body, Cut, Request};
+use crate::registry::{Answer, Body, Cut, Request, SICK};
 
 /// A fetch in flight.
 #[derive(Debug)]
@@ -19,8 +21,8 @@ pub(super) struct Fetch {
     /// The next byte it will keep.
     pub(super) position: u64,
     mode: FetchMode,
-    source: SourceId,
-    to: Destination,
+    pub(super) source: SourceId,
+    pub(super) to: Destination,
     /// Bytes it may keep in all, and has kept.
     credit: u64,
     kept: u64,
@@ -33,6 +35,12 @@ pub(super) struct Fetch {
     /// The answer was the whole blob; it waits to be told from where on it may keep it.
     unaimed: bool,
     reported: (u64, u64),
+    /// What is wrong with its connection.
+    connection: Option<ConnectionFaultKind>,
+    /// Until when nothing comes, while it is stalled.
+    stalled_until: u64,
+    /// Since when it waits for credit, while it does.
+    held_since: u64,
 }
 
 /// Where a fetch stands; with the bytes of the portion under way.
@@ -60,6 +68,18 @@ impl Fetch {
         matches!(self.stage, Stage::Asked | Stage::Queued)
     }
 
+    /// Since when it waits for credit; one that was never told where to read on from waits for something else.
+    pub(super) fn held_since(&self) -> Option<u64> {
+        (self.stage == Stage::Held && !self.unaimed).then_some(self.held_since)
+    }
+
+    const fn is_unconnected(&self) -> bool {
+        matches!(
+            self.connection,
+            Some(ConnectionFaultKind::Refused | ConnectionFaultKind::NameUnknown)
+        )
+    }
+
     fn portion_max(&self) -> u64 {
         (self.range.len() / 8).clamp(PORTION_BYTES_MIN, PORTION_BYTES_MAX)
     }
@@ -82,7 +102,8 @@ impl World<'_> {
             return Ok(());
         };
         let planned = *self.plan.blob(blob);
-        if range.end > planned.compressed_bytes || range.is_empty() || source.0 >= planned.sources {
+        let is_known = source == SourceId::LOCAL || source.0 < planned.sources;
+        if range.end > planned.compressed_bytes || range.is_empty() || !is_known {
             return Err(Violation::Correctness(format!(
                 "asks for {range:?} of {blob:?} from {source:?}, which there is not"
             )));
@@ -111,25 +132,69 @@ impl World<'_> {
             stage: Stage::Queued,
             unaimed: false,
             reported: (0, self.now),
+            connection: None,
+            stalled_until: 0,
+            held_since: 0,
         };
         self.held.entry(blob).or_default().destination = Some(to);
         self.fetches.insert(op, fetch);
         self.record
             .fetch_begins(self.now, blob, self.fetches.len())?;
-        if self.registry.connect(op) {
+        if source == SourceId::LOCAL {
+            self.read_locally(op, blob);
+        } else if source != SICK || self.registry.connect(op) {
             self.ask(op);
+        } else {
+            self.sometimes(Point::ConnectionQueued);
         }
         Ok(())
+    }
+
+    /// Reads from the local store: no request, no connection, no link.
+    fn read_locally(&mut self, op: OpId, blob: BlobId) {
+        let index = self.plan.index_of_blob(blob);
+        let fault = self.local_fault(index, |kind| {
+            matches!(
+                kind,
+                LocalFaultKind::LocalGone | LocalFaultKind::LocalCorrupt
+            )
+        });
+        let Some(fetch) = self.fetches.get_mut(&op) else {
+            return;
+        };
+        match fault {
+            Some(LocalFaultKind::LocalGone) => fetch.body.cut = Some((0, Cut::Lost)),
+            Some(_) => fetch.body.corrupt = Some(fetch.range.start),
+            None => {}
+        }
+        self.proceed(op);
     }
 
     fn ask(&mut self, op: OpId) {
         let Some(request) = self.request_of(op) else {
             return;
         };
+        let connection = self.registry.meet_connecting();
         if let Some(fetch) = self.fetches.get_mut(&op) {
             fetch.stage = Stage::Asked;
+            fetch.connection = connection;
         }
-        let nanos = self.registry.first_byte_nanos(&request);
+        let met = match connection {
+            Some(ConnectionFaultKind::Refused) => Some(Point::Refused),
+            Some(ConnectionFaultKind::NameUnknown) => Some(Point::NameUnknown),
+            Some(ConnectionFaultKind::SlowClose { .. }) => Some(Point::SlowClose),
+            None => None,
+        };
+        if let Some(point) = met {
+            self.sometimes(point);
+        }
+        let nanos = match connection {
+            Some(ConnectionFaultKind::Refused) => self.registry.round_trip_nanos(),
+            Some(ConnectionFaultKind::NameUnknown) => 0,
+            Some(ConnectionFaultKind::SlowClose { .. }) | None => {
+                self.registry.first_byte_nanos(&request)
+            }
+        };
         self.events.push(self.now + nanos, Coming::FirstByte { op });
     }
 
@@ -151,6 +216,10 @@ impl World<'_> {
         let Some(request) = self.request_of(op) else {
             return Ok(());
         };
+        if self.fetches.get(&op).is_some_and(Fetch::is_unconnected) {
+            self.fail_fetch(op, FetchError::Connection, None);
+            return Ok(());
+        }
         let answer = self.registry.answer(self.now, &request, &self.plan);
         let Some(fetch) = self.fetches.get_mut(&op) else {
             return Ok(());
@@ -162,7 +231,7 @@ impl World<'_> {
             }
             Answer::Refused => {
                 (fetch.credit, fetch.unaimed) = (0, true);
-                fetch.stage = Stage::Held;
+                (fetch.stage, fetch.held_since) = (Stage::Held, self.now);
                 self.inbox.push_back(Input::RangesRefused { op });
             }
             Answer::Failed {
@@ -182,6 +251,12 @@ impl World<'_> {
             self.end_fetch(op, Input::RangeFetched { op });
             return;
         }
+        if let Some(until) = self.clogged_until(op) {
+            return self.stall(op, Some(until));
+        }
+        let Some(fetch) = self.fetches.get_mut(&op) else {
+            return;
+        };
         let until_cut = match fetch.body.cut {
             Some((at, cut)) if at <= fetch.received => return self.cut(op, cut),
             Some((at, _)) => at - fetch.received,
@@ -193,7 +268,7 @@ impl World<'_> {
             fetch.stage = Stage::Skipping(portion);
             portion
         } else if credit == 0 {
-            fetch.stage = Stage::Held;
+            (fetch.stage, fetch.held_since) = (Stage::Held, self.now);
             self.link.stop(self.now, op);
             self.report_fetch(op, true);
             return;
@@ -206,6 +281,12 @@ impl World<'_> {
             fetch.stage = Stage::Receiving(portion);
             portion
         };
+        if fetch.source == SourceId::LOCAL {
+            let rate = self.scenario.host.disk_bytes_per_second;
+            let at = self.now + per_second(portion, rate).max(1);
+            self.events.push(at, Coming::LocalRead { op });
+            return;
+        }
         let cap = fetch.body.cap.unwrap_or(u64::MAX);
         let cap = cap.min(self.registry.connection_cap());
         self.link.start(self.now, op, portion, cap);
@@ -216,22 +297,55 @@ impl World<'_> {
             Cut::Lost => self.fail_fetch(op, FetchError::Connection, None),
             Cut::Stall { nanos } => {
                 if let Some(fetch) = self.fetches.get_mut(&op) {
-                    fetch.stage = Stage::Stalled;
                     fetch.body.cut = None;
                 }
-                self.link.stop(self.now, op);
-                if let Some(nanos) = nanos {
-                    self.events.push(self.now + nanos, Coming::StallOver { op });
-                }
+                self.stall(op, nanos.map(|nanos| self.now + nanos));
             }
         }
+    }
+
+    /// Nothing more comes until then, or ever.
+    fn stall(&mut self, op: OpId, until: Option<u64>) {
+        if let Some(fetch) = self.fetches.get_mut(&op) {
+            fetch.stage = Stage::Stalled;
+            fetch.stalled_until = until.unwrap_or(u64::MAX);
+        }
+        self.link.stop(self.now, op);
+        if let Some(until) = until {
+            self.events.push(until, Coming::StallOver { op });
+        }
+    }
+
+    /// Stops a body in the middle of a portion; what of it has come is kept.
+    pub(super) fn interrupt(&mut self, op: OpId, until: u64) -> Result<(), Violation> {
+        let Some(fetch) = self.fetches.get_mut(&op) else {
+            return Ok(());
+        };
+        match fetch.stage {
+            Stage::Receiving(_) => {
+                let done = self.link.stop(self.now, op);
+                if done > 0 {
+                    self.keep(op, done)?;
+                }
+            }
+            Stage::Skipping(_) => {
+                let done = self.link.stop(self.now, op);
+                fetch.skip -= done;
+                fetch.received += done;
+            }
+            Stage::Queued | Stage::Asked | Stage::Storing(_) | Stage::Held | Stage::Stalled => {
+                return Ok(());
+            }
+        }
+        self.stall(op, Some(until));
+        Ok(())
     }
 
     pub(super) fn on_stall_over(&mut self, op: OpId) -> Result<(), Violation> {
         if self
             .fetches
             .get(&op)
-            .is_some_and(|fetch| fetch.stage == Stage::Stalled)
+            .is_some_and(|fetch| fetch.stage == Stage::Stalled && fetch.stalled_until <= self.now)
         {
             self.proceed(op);
         }
@@ -369,6 +483,11 @@ impl World<'_> {
 
     fn fail_fetch(&mut self, op: OpId, error: FetchError, retry_after_ms: Option<u64>) {
         let received = self.fetches.get(&op).map_or(0, |fetch| fetch.kept);
+        if let Some(fetch) = self.fetches.get(&op) {
+            let key = (fetch.blob, fetch.source, fetch.position);
+            let told = retry_after_ms.filter(|_| error.class() == Class::Retry);
+            self.promises.failed(key, self.clock(), told);
+        }
         let input = Input::RangeFailed {
             op,
             error,
@@ -393,10 +512,21 @@ impl World<'_> {
 
     fn end_fetch(&mut self, op: OpId, end: Input) {
         self.link.stop(self.now, op);
-        self.fetches.remove(&op);
+        let fetch = self.fetches.remove(&op);
         if !self.lies(Canary::LostCompletion) {
             self.inbox.push_back(end);
         }
+        if let Some(ConnectionFaultKind::SlowClose { ms }) =
+            fetch.and_then(|fetch| fetch.connection)
+        {
+            let at = self.now + u64::from(ms) * NANOS_PER_MILLI;
+            self.events.push(at, Coming::Closed { op });
+        } else {
+            self.close_connection(op);
+        }
+    }
+
+    pub(super) fn close_connection(&mut self, op: OpId) {
         if let Some(next) = self.registry.disconnect(op) {
             self.ask(next);
         }
@@ -414,6 +544,7 @@ impl World<'_> {
     }
 }
 
+const NANOS_PER_MILLI: u64 = 1_000_000;
 const PORTION_BYTES_MIN: u64 = 64 << 10;
 const PORTION_BYTES_MAX: u64 = 1 << 20;
 /// Progress is told at least this often while there is any.

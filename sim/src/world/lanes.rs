@@ -14,7 +14,7 @@ use crate::events::Coming;
 pub(super) struct Lane {
     pub(super) layer: LayerId,
     blob: BlobId,
-    over: bool,
+    over: Option<Place>,
     threads: u32,
     threads_told: u32,
     released: u64,
@@ -24,6 +24,8 @@ pub(super) struct Lane {
     due: bool,
     /// Fails once it has released so much.
     fails: Option<(u64, LaneError)>,
+    /// Stands still once it has released so much; with nanoseconds.
+    pauses: Option<(u64, u64)>,
 }
 
 /// What a lane is doing, with the compressed bytes of the slice.
@@ -32,11 +34,16 @@ enum Stage {
     Input,
     Computing(u64),
     Writing(u64),
+    Paused,
 }
 
 impl Lane {
     pub(super) fn waits_for_bytes(&self) -> bool {
         self.stage == Stage::Input
+    }
+
+    pub(super) const fn threads_told(&self) -> u32 {
+        self.threads_told
     }
 
     pub(super) fn waits_for_disk(&self) -> bool {
@@ -46,7 +53,7 @@ impl Lane {
     const fn waiting(&self) -> Waiting {
         match self.stage {
             Stage::Input => Waiting::Input,
-            Stage::Computing(_) => Waiting::Cpu,
+            Stage::Computing(_) | Stage::Paused => Waiting::Cpu,
             Stage::Writing(_) => Waiting::Disk,
         }
     }
@@ -82,7 +89,7 @@ impl World<'_> {
         let lane = Lane {
             layer,
             blob,
-            over: over.is_some(),
+            over,
             threads: 1,
             threads_told: 1,
             released: 0,
@@ -90,6 +97,7 @@ impl World<'_> {
             reported: (0, self.now),
             due: false,
             fails,
+            pauses: self.pause_lane(size),
         };
         self.lanes.insert(op, lane);
         self.record.lane_begins(self.now, layer, self.lanes.len())?;
@@ -103,7 +111,10 @@ impl World<'_> {
         blob: BlobId,
         over: Option<Place>,
     ) -> Result<(), Violation> {
-        let staged = self.trees.get(&layer).is_some_and(|trees| trees.original);
+        let staged = self
+            .trees
+            .get(&layer)
+            .is_some_and(|trees| trees.is_staged(over));
         let lost = self.held.get(&blob).is_some_and(|held| held.released > 0);
         let shared = self.lanes.values().any(|lane| lane.blob == blob);
         let orphan = over.is_some_and(|place| self.linked(place.image) != place.index);
@@ -148,6 +159,12 @@ impl World<'_> {
             debug_assert!(at <= planned.compressed_bytes);
             return self.fail_lane(op, error);
         }
+        if let Some((_, nanos)) = lane.pauses.take_if(|(at, _)| lane.released >= *at) {
+            lane.stage = Stage::Paused;
+            self.events
+                .push(self.now + nanos, Coming::LaneResumes { op });
+            return;
+        }
         let done = lane.released == planned.compressed_bytes;
         if let Some(offset) = corrupt {
             let parts = [u64::from(lane.blob.0), offset, 0];
@@ -161,7 +178,8 @@ impl World<'_> {
             return self.finish_lane(op);
         }
         let fails_at = lane.fails.map_or(u64::MAX, |(at, _)| at);
-        let slice = (frontier.min(fails_at) - lane.released).min(SLICE_BYTES);
+        let stops_at = lane.pauses.map_or(fails_at, |(at, _)| at.min(fails_at));
+        let slice = (frontier.min(stops_at) - lane.released).min(SLICE_BYTES);
         if slice == 0 {
             lane.stage = Stage::Input;
             self.report_lane(op);
@@ -173,6 +191,16 @@ impl World<'_> {
         let cap = u128::from(work) * 1_000_000_000 / u128::from(nanos.max(1));
         let cap = u64::try_from(cap).unwrap_or(u64::MAX).max(1);
         self.cores.start(self.now, op, work, cap);
+    }
+
+    pub(super) fn on_lane_resumes(&mut self, op: OpId) {
+        if self
+            .lanes
+            .get(&op)
+            .is_some_and(|lane| lane.stage == Stage::Paused)
+        {
+            self.proceed_lane(op);
+        }
     }
 
     /// The cores have done a slice; it is written.
@@ -288,7 +316,7 @@ impl World<'_> {
         };
         let planned = *self.plan.blob(lane.blob);
         let trees = self.trees.entry(lane.layer).or_default();
-        (trees.original, trees.known, trees.over) = (true, true, lane.over);
+        trees.stage(lane.over);
         let held = self.held.entry(lane.blob).or_default();
         if held.destination == Some(Destination::Window) {
             held.drop_from(0);

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use parapull_engine::{BlobId, ByteRange, Input, LayerId, LinkError, OpId, Place, Tree};
-use parapull_scenario::{Canary, LocalFaultKind};
+use parapull_scenario::{Canary, LocalFaultKind, Paused};
 
+use super::coverage::local_point;
 use super::{Violation, World};
 use crate::events::Coming;
 
@@ -13,19 +14,45 @@ use crate::events::Coming;
 pub(super) struct Trees {
     /// The one its lane staged is there.
     pub(super) original: bool,
-    /// It was unpacked over its parents.
-    pub(super) over: bool,
     /// The engine was told of it.
     pub(super) known: bool,
-    clones: BTreeSet<Place>,
+    /// Places that have a tree of their own staged: a clone, or one unpacked over their parents.
+    own: BTreeSet<Place>,
+    /// Places whose own tree was unpacked over their parents.
+    over: BTreeSet<Place>,
     /// Some place holds it, so that it can be cloned from there.
     linked: bool,
+    /// It lies in place since an earlier life of the daemon, for an image that is not pulled here.
+    elsewhere: bool,
 }
 
 impl Trees {
+    /// What of them a daemon that starts finds: whole trees, nothing that was made for one place.
+    pub(super) fn survive(&mut self) {
+        self.known = false;
+        self.own.clear();
+        self.over.clear();
+    }
+
     /// Whether something is staged that nobody will drop.
     pub(super) fn is_left(&self) -> bool {
-        self.known && self.original || !self.clones.is_empty()
+        self.known && self.original || !self.own.is_empty()
+    }
+
+    /// Whether a lane over these parents would stage what is staged.
+    pub(super) fn is_staged(&self, over: Option<Place>) -> bool {
+        over.map_or(self.original, |place| self.own.contains(&place))
+    }
+
+    /// A lane is done.
+    pub(super) fn stage(&mut self, over: Option<Place>) {
+        match over {
+            None => (self.original, self.known) = (true, true),
+            Some(place) => {
+                self.own.insert(place);
+                self.over.insert(place);
+            }
+        }
     }
 }
 
@@ -54,13 +81,28 @@ pub(super) enum Work {
 impl World<'_> {
     /// Puts in place what lies staged from an earlier life of the daemon.
     pub(super) fn stage_from_before(&mut self) {
-        for (spec, layers) in self.scenario.pulls.iter().zip(&self.plan.pulls) {
+        let pulls = self.scenario.pulls.iter().zip(&self.plan.pulls);
+        for (pull, (spec, layers)) in pulls.enumerate() {
             for index in spec.staged.iter().filter(|index| **index >= spec.linked) {
                 if let Some(layer) = layers.get(*index as usize) {
                     self.trees.entry(*layer).or_default().original = true;
                 }
             }
+            for index in spec.elsewhere.iter().filter(|index| **index >= spec.linked) {
+                if let Some(layer) = layers.get(*index as usize) {
+                    self.trees.entry(*layer).or_default().elsewhere = true;
+                }
+            }
+            let chains = &self.plan.chains[pull];
+            let linked = chains.iter().take(spec.linked as usize);
+            self.chains_linked
+                .extend(linked.map(|chain| (*chain, true)));
         }
+    }
+
+    /// Whether a layer lies in place for an image that is not pulled here.
+    pub(super) fn is_elsewhere(&self, layer: LayerId) -> bool {
+        self.trees.get(&layer).is_some_and(|trees| trees.elsewhere)
     }
 
     /// Whether a layer is staged, as the engine is about to be told. A daemon that stops takes no more pulls; what it has
@@ -92,7 +134,8 @@ impl World<'_> {
                 "{layer:?} is linked at {place:?}, where it does not belong"
             )));
         }
-        let nanos = u64::from(self.scenario.host.link_layer_us) * NANOS_PER_MICRO;
+        let nanos = u64::from(self.scenario.host.link_layer_us) * NANOS_PER_MICRO
+            + self.pause_of(|of| of == Paused::Link);
         self.record.link(self.now, place);
         self.work(op, Work::Link { place, layer, tree }, nanos);
         Ok(())
@@ -105,7 +148,9 @@ impl World<'_> {
         layer: LayerId,
     ) -> Result<(), Violation> {
         let trees = self.trees.entry(layer).or_default();
-        if !trees.original && !trees.linked {
+        // That a tree is gone may have been seen already, and be told late.
+        let is_late = self.scenario.mishaps.delivery.is_some();
+        if !trees.original && !trees.linked && !trees.elsewhere && !is_late {
             return Err(Violation::Correctness(format!(
                 "{layer:?} is cloned, but there is no tree of it"
             )));
@@ -124,7 +169,8 @@ impl World<'_> {
         layer: LayerId,
         tree: Tree,
     ) -> Result<(), Violation> {
-        let nanos = self.plan.layer(layer).entries * self.scenario.host.file_create_ns / 2;
+        let nanos = self.plan.layer(layer).entries * self.scenario.host.file_create_ns / 2
+            + self.pause_of(|of| of == Paused::Drop);
         self.work(op, Work::DropStaged { layer, tree }, nanos);
         Ok(())
     }
@@ -144,7 +190,8 @@ impl World<'_> {
                 "{blob:?} is dropped while it is being fetched"
             )));
         }
-        self.work(op, Work::DropBytes { blob, from }, DROP_BYTES_NANOS);
+        let nanos = DROP_BYTES_NANOS + self.pause_of(|of| of == Paused::Drop);
+        self.work(op, Work::DropBytes { blob, from }, nanos);
         Ok(())
     }
 
@@ -164,8 +211,13 @@ impl World<'_> {
                 let trees = self.trees.entry(layer).or_default();
                 match tree {
                     Tree::Original => trees.original = false,
-                    Tree::Clone(place) => {
-                        trees.clones.remove(&place);
+                    Tree::Own(place) => {
+                        trees.own.remove(&place);
+                        trees.over.remove(&place);
+                    }
+                    Tree::Linked => {
+                        let why = format!("{layer:?} is to be dropped where it is linked");
+                        return Err(Violation::Correctness(why));
                     }
                 }
                 Input::Dropped { op }
@@ -186,19 +238,30 @@ impl World<'_> {
         layer: LayerId,
         tree: Tree,
     ) -> Result<Input, Violation> {
-        let over = self.trees.entry(layer).or_default().over;
+        let chain = self.plan.chain_of(place);
+        let over = self.trees.entry(layer).or_default().over.contains(&place);
         if let Some(error) = self.link_fault(place.index, over, tree) {
             if error == LinkError::SourceGone {
-                self.trees.entry(layer).or_default().original = false;
+                if tree == Tree::Linked {
+                    self.chains_linked.insert(chain, false);
+                } else {
+                    self.trees.entry(layer).or_default().original = false;
+                }
             }
             return Ok(Input::LinkFailed { op, error });
         }
         let lies = self.lies(Canary::LeftTree);
+        let linked = self.chains_linked.get(&chain).copied();
+        if (tree, linked) == (Tree::Linked, Some(false)) {
+            let error = LinkError::SourceGone;
+            return Ok(Input::LinkFailed { op, error });
+        }
         let trees = self.trees.entry(layer).or_default();
         let there = match tree {
             Tree::Original if lies => trees.original,
             Tree::Original => std::mem::take(&mut trees.original),
-            Tree::Clone(of) => trees.clones.remove(&of),
+            Tree::Own(of) => of == place && trees.own.remove(&of),
+            Tree::Linked => linked.is_some(),
         };
         if !there {
             return Err(Violation::Correctness(format!(
@@ -206,6 +269,8 @@ impl World<'_> {
             )));
         }
         trees.linked = true;
+        trees.over.remove(&place);
+        self.chains_linked.insert(chain, true);
         self.callers[place.image.0 as usize].linked = place.index + 1;
         Ok(Input::Linked { op })
     }
@@ -215,29 +280,39 @@ impl World<'_> {
             matches!(kind, LocalFaultKind::LinkSourceGone)
         });
         let trees = self.trees.entry(layer).or_default();
-        if gone.is_some() && !trees.linked {
-            trees.original = false;
+        let is_anywhere = trees.original || trees.elsewhere;
+        if (gone.is_some() || !is_anywhere) && !trees.linked {
+            (trees.original, trees.elsewhere) = (false, false);
             let error = LinkError::SourceGone;
             return Input::LinkFailed { op, error };
         }
-        trees.clones.insert(place);
+        trees.own.insert(place);
         Input::Cloned { op }
     }
 
     fn link_fault(&mut self, index: u32, over: bool, tree: Tree) -> Option<LinkError> {
-        let original = tree == Tree::Original;
+        let generic = match tree {
+            Tree::Original => true,
+            Tree::Own(_) => !over,
+            Tree::Linked => false,
+        };
         let kind = self.local_fault(index, |kind| match kind {
-            LocalFaultKind::LinkNeedsParents => original && !over,
-            LocalFaultKind::LinkSourceGone => original,
+            LocalFaultKind::LinkNeedsParents => generic,
+            LocalFaultKind::LinkSourceGone => !matches!(tree, Tree::Own(_)),
             LocalFaultKind::LinkDisk => true,
-            LocalFaultKind::LaneDisk { .. } | LocalFaultKind::LaneBadImage { .. } => false,
+            LocalFaultKind::LaneDisk { .. }
+            | LocalFaultKind::LaneBadImage { .. }
+            | LocalFaultKind::LocalGone
+            | LocalFaultKind::LocalCorrupt => false,
         })?;
         Some(match kind {
             LocalFaultKind::LinkNeedsParents => LinkError::NeedsParents,
             LocalFaultKind::LinkSourceGone => LinkError::SourceGone,
             LocalFaultKind::LinkDisk
             | LocalFaultKind::LaneDisk { .. }
-            | LocalFaultKind::LaneBadImage { .. } => LinkError::Disk,
+            | LocalFaultKind::LaneBadImage { .. }
+            | LocalFaultKind::LocalGone
+            | LocalFaultKind::LocalCorrupt => LinkError::Disk,
         })
     }
 
@@ -259,6 +334,7 @@ impl World<'_> {
             {
                 *count += 1;
                 self.record.local_faults += 1;
+                self.record.coverage.sometimes(local_point(fault.kind));
                 return Some(fault.kind);
             }
         }

@@ -1,6 +1,5 @@
-//! `pull`: one image into a directory.
+//! `pull`: one image into a directory, or into containerd.
 
-use std::future::Future;
 use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -10,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use parapull_engine::{Outcome, Strategy};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::Failure;
+use super::pull_client::{ClientFigures, ClientOrder, IntoContainerd};
 use super::pull_report::{self, PullFigures};
 use super::runtimes::{Runtimes, cores, seed};
+use super::stop::Stop;
 use parapull_snapshotter::config::Config;
 use parapull_snapshotter::driver::{
     Advice, Driver, PullReport, PullRequest, Recorder, Settings, with_sources,
@@ -26,13 +26,20 @@ use parapull_snapshotter::registry::{
 use parapull_snapshotter::store::{Directory, DirectoryPlace, Found, LinkedLayer};
 use parapull_snapshotter::tree::{self, ScanError, Tree};
 
-/// Pull one image into a directory, without containerd.
+/// Pull one image into a directory without containerd, or into containerd by way of the running snapshotter.
 ///
-/// Each layer is verified and unpacked to DIR/layers/<n>-<digest>/fs in overlay form; DIR/manifest.json is written last.
-/// On failure DIR is left as it was found.
+/// With --to each layer is verified and unpacked to DIR/layers/<n>-<digest>/fs in overlay form; DIR/manifest.json is written
+/// last. On failure DIR is left as it was found.
 ///
 ///     parapull-snapshotter pull docker.io/library/debian:12 --to ./debian
 ///     parapull-snapshotter pull 127.0.0.1:5000/ml:1 --to ./ml --set concurrent_download_chunk_size=16mb --json
+///
+/// With --containerd it does what Kubernetes does when it pulls, for images that are used with ctr or nerdctl, whose own pulls
+/// do not say enough for layers to be pulled in parallel. The daemon (serve) must be containerd's snapshotter of that name; it
+/// fetches the layers, with its own credentials. On failure containerd has no new image.
+///
+///     parapull-snapshotter pull docker.io/library/debian:12 --containerd /run/containerd/containerd.sock
+///     ctr run --rm --snapshotter parapull docker.io/library/debian:12 name /bin/echo hello
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct PullCommand {
@@ -40,13 +47,23 @@ pub(crate) struct PullCommand {
     #[arg(value_name = "REF")]
     reference: String,
     /// Directory to fill; empty, or absent, or holding this same finished pull.
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "containerd",
+        conflicts_with = "containerd"
+    )]
+    to: Option<PathBuf>,
+    /// containerd's socket: pull into it instead of a directory.
+    #[arg(long, value_name = "SOCK")]
+    containerd: Option<PathBuf>,
+    #[command(flatten)]
+    into: IntoContainerd,
     /// Mount the merged tree read-only here afterwards.
-    #[arg(long, value_name = "DIR2")]
+    #[arg(long, value_name = "DIR2", conflicts_with = "containerd")]
     mount: Option<PathBuf>,
     /// How to pull: sequential, multipart, store-then-unpack or streamed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "containerd")]
     strategy: Option<Strategy>,
     /// Override a configuration key; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -76,7 +93,7 @@ pub(crate) struct PullCommand {
     #[arg(long, value_parser = humantime::parse_duration, value_name = "D")]
     timeout: Option<Duration>,
     /// Write every engine input and output to this file.
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", conflicts_with = "containerd")]
     trace: Option<PathBuf>,
     /// Print one JSON document and nothing else.
     #[arg(long)]
@@ -87,13 +104,31 @@ impl PullCommand {
     /// Runs it.
     pub(crate) fn run(self) -> ExitCode {
         let (reference, json) = (self.reference.clone(), self.json);
-        match self.pull() {
-            Ok(figures) => figures.print(json),
-            Err(failure) => failure.report(&reference, json),
-        }
+        let pulled = match (&self.to, &self.containerd) {
+            (_, Some(socket)) => self.pull_into(socket).map(|figures| figures.print(json)),
+            (Some(to), None) => self.pull_to(to).map(|figures| figures.print(json)),
+            (None, None) => Err(Failure::misuse("neither --to nor --containerd was given")),
+        };
+        pulled.unwrap_or_else(|failure| failure.report(&reference, json))
     }
 
-    fn pull(self) -> Result<PullFigures, Failure> {
+    fn pull_into(&self, socket: &Path) -> Result<ClientFigures, Failure> {
+        let config = self.effective_config()?;
+        let order = ClientOrder {
+            socket,
+            into: &self.into,
+            reference: self.reference.parse().map_err(Failure::misuse)?,
+            registry: self.registry(&config)?,
+            platform: self.platform(),
+            advice: advice(&config),
+            timeout: self.timeout,
+            quiet: self.json,
+        };
+        let runtimes = Runtimes::new(cores()).map_err(|error| Failure::new("disk", error))?;
+        runtimes.control.block_on(order.pull())
+    }
+
+    fn pull_to(&self, to: &Path) -> Result<PullFigures, Failure> {
         let started = Instant::now();
         let reference: Reference = self.reference.parse().map_err(Failure::misuse)?;
         let config = self.effective_config()?;
@@ -103,17 +138,11 @@ impl PullCommand {
         let control = &runtimes.control;
         control.block_on(async {
             let stop = Stop::listen(self.timeout).map_err(|error| Failure::new("config", error))?;
-            let platform = self.platform.clone().unwrap_or_else(Platform::host);
-            let advice = Advice {
-                timing: config.timing(),
-                seed: seed(),
-            };
+            let (platform, advice) = (self.platform(), advice(&config));
             let image = stop
                 .or(registry.resolve(&reference, &platform, &advice))
                 .await??;
-            match Directory::look(&self.to, &image.manifest_bytes)
-                .map_err(|error| self.disk(&error))?
-            {
+            match Directory::look(to, &image.manifest_bytes).map_err(|error| disk(to, &error))? {
                 Found::Complete => {
                     return Ok(PullFigures::nothing(
                         &reference,
@@ -122,18 +151,15 @@ impl PullCommand {
                     ));
                 }
                 Found::Other => {
-                    let message = format!(
-                        "{} is not empty; choose another directory",
-                        self.to.display()
-                    );
+                    let message =
+                        format!("{} is not empty; choose another directory", to.display());
                     return Err(Failure::misuse(message));
                 }
                 Found::Empty => {}
             }
             let recorder = self.trace.as_deref().map(Recorder::create).transpose();
             let recorder = recorder.map_err(|error| Failure::new("disk", with_sources(&error)))?;
-            let directory =
-                Arc::new(Directory::begin(&self.to).map_err(|error| self.disk(&error))?);
+            let directory = Arc::new(Directory::begin(to).map_err(|error| disk(to, &error))?);
             let settings = Settings {
                 config: engine,
                 placement: Arc::clone(&directory),
@@ -145,7 +171,7 @@ impl PullCommand {
             let finished = pulled.and_then(|report| {
                 directory
                     .complete(&image.manifest_bytes)
-                    .map_err(|error| self.disk(&error))?;
+                    .map_err(|error| disk(to, &error))?;
                 self.mount_tree(&directory)?;
                 Ok(report)
             });
@@ -275,9 +301,20 @@ impl PullCommand {
         })
     }
 
-    fn disk(&self, error: &std::io::Error) -> Failure {
-        Failure::new("disk", format!("{}: {error}", self.to.display()))
+    fn platform(&self) -> Platform {
+        self.platform.clone().unwrap_or_else(Platform::host)
     }
+}
+
+fn advice(config: &Config) -> Advice {
+    Advice {
+        timing: config.timing(),
+        seed: seed(),
+    }
+}
+
+fn disk(to: &Path, error: &std::io::Error) -> Failure {
+    Failure::new("disk", format!("{}: {error}", to.display()))
 }
 
 /// The digest of everything the pull made, layer by layer and merged.
@@ -305,52 +342,6 @@ fn tree_sha256(directory: &Directory) -> Option<String> {
     let lowest = linked.iter().rposition(|layer| layer.opaque_root);
     let merged = tree::merged(&layers[lowest.unwrap_or(0)..]);
     Some(tree::image_sha256(&layers, &merged))
-}
-
-/// What ends a pull early: a signal or the time limit.
-struct Stop {
-    interrupt: tokio::sync::Mutex<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
-    deadline: Option<tokio::time::Instant>,
-    limit: Option<Duration>,
-}
-
-impl Stop {
-    fn listen(limit: Option<Duration>) -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: tokio::sync::Mutex::new((
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-            )),
-            deadline: limit.map(|limit| tokio::time::Instant::now() + limit),
-            limit,
-        })
-    }
-
-    async fn wait(&self) -> Failure {
-        let mut signals = self.interrupt.lock().await;
-        let (interrupt, terminate) = &mut *signals;
-        let timeout = async {
-            match self.deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => Failure::new("cancelled", "interrupted"),
-            _ = terminate.recv() => Failure::new("cancelled", "terminated"),
-            () = timeout => {
-                let limit = humantime::format_duration(self.limit.unwrap_or_default());
-                Failure::new("cancelled", format!("not finished within {limit}"))
-            }
-        }
-    }
-
-    async fn or<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::select! {
-            result = work => Ok(result),
-            failure = self.wait() => Err(failure),
-        }
-    }
 }
 
 /// Mounts layers, the topmost first, as one read-only tree.

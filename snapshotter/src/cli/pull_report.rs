@@ -93,25 +93,8 @@ impl PullFigures {
     }
 
     pub(super) fn print(&self, json: bool) -> ExitCode {
-        let told = if json {
-            serde_json::to_string(self)
-                .map_err(io::Error::from)
-                .and_then(|document| writeln!(io::stdout(), "{document}"))
-        } else {
-            self.print_for_people()
-        };
-        match told {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                let _ = writeln!(
-                    io::stderr(),
-                    "error: {}: print the result: {error}",
-                    self.image
-                );
-                ExitCode::FAILURE
-            }
-            // Whoever closed the pipe does not want to be told.
-            _ => ExitCode::SUCCESS,
-        }
+        let people = || self.print_for_people();
+        print_result(&self.image, json.then_some(self), people)
     }
 
     fn print_for_people(&self) -> io::Result<()> {
@@ -130,6 +113,28 @@ impl PullFigures {
             self.seconds,
             self.strategy,
         )
+    }
+}
+
+/// Prints the document if there is one, else what people read; the exit code says whether that worked.
+pub(super) fn print_result(
+    image: &str,
+    document: Option<&impl Serialize>,
+    for_people: impl FnOnce() -> io::Result<()>,
+) -> ExitCode {
+    let told = match document {
+        Some(document) => serde_json::to_string(document)
+            .map_err(io::Error::from)
+            .and_then(|document| writeln!(io::stdout(), "{document}")),
+        None => for_people(),
+    };
+    match told {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "error: {image}: print the result: {error}");
+            ExitCode::FAILURE
+        }
+        // Whoever closed the pipe does not want to be told.
+        _ => ExitCode::SUCCESS,
     }
 }
 
@@ -189,7 +194,7 @@ impl Progress {
 }
 
 /// The most memory this process has held (`VmHWM`), 0 where it cannot be told.
-fn peak_rss_bytes() -> u64 {
+pub(super) fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| {

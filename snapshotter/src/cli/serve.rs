@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::runtimes::{Runtimes, cores, seed};
@@ -94,7 +95,15 @@ impl Serve {
         config: Config,
         sockets: tokio::runtime::Handle,
     ) -> anyhow::Result<()> {
-        let store = Store::open(&self.root, &store::Options::default())?;
+        let store = Store::open(
+            &self.root,
+            &store::Options {
+                sync: config.settings.sync,
+                ..store::Options::default()
+            },
+        )?;
+        // Whoever finds the one that containerd calls finds the other too.
+        let status_socket = BoundSocket::bind(&status::socket_of(self.socket_path()?))?;
         let socket = match BoundSocket::from_systemd()? {
             Some(socket) => socket,
             None => BoundSocket::bind(self.socket_path()?)?,
@@ -104,15 +113,32 @@ impl Serve {
         tracing::info!(root = %self.root.display(), strategy = %config.settings.strategy, seed, limits = ?engine.limits.raw(), "starting");
         let trace_dir = config.settings.trace_dir.as_ref();
         let trace = trace_dir.map(|directory| directory.join(format!("{seed:016x}.jsonl")));
-        let (driver, mut task) = Driver::start(Settings {
+        let (driver, task) = Driver::start(Settings {
             config: engine,
             placement: Arc::new(SnapshotPlacement::new(store.clone())?),
             bounds: config.bounds(),
             sockets,
             recorder: trace.as_deref().map(Recorder::create).transpose()?,
         });
-        let images = ImageSource {
-            content: ContentClient::new(self.containerd_address(&config)),
+        let pulls = SharedPulls(Pulls::new(
+            driver.clone(),
+            self.images(&config, seed)?,
+            store.clone(),
+            config.pulls(),
+        ));
+        let service = SnapshotsService::new(store.clone(), Arc::new(pulls)).into_server();
+        let status = status::listen(status_socket, driver.clone())?;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        run_until_stopped(socket, Routes::default().with(service), driver, task).await?;
+        status.abort();
+        // What has become durable here need not be doubted after a reboot.
+        tokio::task::spawn_blocking(move || store.sync()).await??;
+        Ok(())
+    }
+
+    fn images(&self, config: &Config, seed: u64) -> anyhow::Result<ImageSource> {
+        Ok(ImageSource {
+            content: ContentClient::new(self.containerd_address(config)),
             registry: Registry::new(Options {
                 credentials: Credentials::from_environment(),
                 ..config.registry_options()
@@ -122,40 +148,7 @@ impl Serve {
                 timing: config.timing(),
                 seed,
             },
-        };
-        let pulls = SharedPulls(Pulls::new(
-            driver.clone(),
-            images,
-            store.clone(),
-            config.pulls(),
-        ));
-        let service = SnapshotsService::new(store, Arc::new(pulls)).into_server();
-        let status = status::listen(&status::socket_of(self.socket_path()?), driver.clone())?;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        // Calls that wait for a layer end with its pull, so the pulls end before the server waits for its calls.
-        let (signal, stopping) = (shutdown()?, driver.clone());
-        let shutdown = async move {
-            signal.await;
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-            stopping.shut_down().await;
-        };
-        let serving = serve(socket, Routes::default().with(service), shutdown);
-        tokio::pin!(serving);
-        // Without its driver the daemon could only refuse; whoever supervises it starts a new one.
-        let bad_end = |error| anyhow!("the driver ended badly: {error}");
-        tokio::select! {
-            served = &mut serving => {
-                served?;
-                driver.shut_down().await;
-                task.await.map_err(bad_end)?;
-            }
-            ended = &mut task => {
-                ended.map_err(bad_end)?;
-                serving.await?;
-            }
-        }
-        status.abort();
-        Ok(())
+        })
     }
 
     fn containerd_address(&self, config: &Config) -> PathBuf {
@@ -179,6 +172,37 @@ impl Serve {
                 "--address {:?} is not an absolute path or unix:// address",
                 self.address
             ))
+        }
+    }
+}
+
+/// Serves until a signal, and until every pull has ended.
+async fn run_until_stopped(
+    socket: BoundSocket,
+    routes: Routes,
+    driver: Driver<SnapshotPlacement>,
+    mut task: JoinHandle<()>,
+) -> anyhow::Result<()> {
+    // Calls that wait for a layer end with its pull, so the pulls end before the server waits for its calls.
+    let (signal, stopping) = (shutdown()?, driver.clone());
+    let shutdown = async move {
+        signal.await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        stopping.shut_down().await;
+    };
+    let serving = serve(socket, routes, shutdown);
+    tokio::pin!(serving);
+    // Without its driver the daemon could only refuse; whoever supervises it starts a new one.
+    let bad_end = |error| anyhow!("the driver ended badly: {error}");
+    tokio::select! {
+        served = &mut serving => {
+            served?;
+            driver.shut_down().await;
+            task.await.map_err(bad_end)
+        }
+        ended = &mut task => {
+            ended.map_err(bad_end)?;
+            Ok(serving.await?)
         }
     }
 }

@@ -11,10 +11,10 @@ use indicatif::HumanBytes;
 use parapull_engine::{HoldReason, LayerPhase};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use parapull_snapshotter::driver::{Driver, Status};
+use parapull_snapshotter::grpc::{BoundSocket, ServeError};
 use parapull_snapshotter::store::Placement;
 
 /// Show what a running daemon is pulling: per layer its phase, bytes, and what holds it.
@@ -104,17 +104,12 @@ pub(super) fn socket_of(address: &Path) -> PathBuf {
 
 /// Answers on `socket` until aborted.
 pub(super) fn listen<P: Placement>(
-    socket: &Path,
+    socket: BoundSocket,
     driver: Driver<P>,
-) -> std::io::Result<JoinHandle<()>> {
-    if let Err(error) = std::fs::remove_file(socket)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let listener = UnixListener::bind(socket)?;
+) -> Result<JoinHandle<()>, ServeError> {
+    let listening = socket.listen()?;
     Ok(tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
+        while let Ok((mut stream, _)) = listening.listener.accept().await {
             let Ok(status) = driver.status().await else {
                 return;
             };

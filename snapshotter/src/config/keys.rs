@@ -222,6 +222,22 @@ pub(super) static KEYS: &[Key] = &[
         "How long a request may stay below 10 KiB/s before the rest of its range is asked for again.",
     ),
     key(
+        "parapull.connections_per_host",
+        Kind::Concurrency(|s| &mut s.connections_per_host),
+        "Connections to one registry or mirror at most. \"auto\" and -1: as many as there are requests, fewer where a host\n\
+         is seen to serve fewer; a host that asks to slow down gets half as many, then more again one by one.",
+    ),
+    key(
+        "parapull.requests_per_second_per_host",
+        Kind::Concurrency(|s| &mut s.requests_per_second_per_host),
+        "Requests for layers to one registry or mirror in a second at most. \"auto\" and -1: no limit but the host's own.",
+    ),
+    key(
+        "parapull.host_cool_down",
+        seconds(|s| &mut s.host_cool_down, 0, 86_400),
+        "How long a registry or mirror that failed five times in a row is avoided while there is another one.",
+    ),
+    key(
         "parapull.connect_timeout",
         seconds(|s| &mut s.connect_timeout, 1, 3_600),
         "The longest time until a connection stands, name resolution and TLS included.",
@@ -244,13 +260,10 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "parapull.sync",
         Kind::Sync(|s| &mut s.sync),
-        "When files of a layer are written to the disk for certain: \"none\" leaves it to the kernel, as containerd does\n\
-         by default. \"layer\" (before a layer is answered for) and \"background\" (after it) are not built yet.",
-    )
-    .missing(
-        "\"none\"",
-        "syncing unpacked layers; write sync = \"none\", and after a power failure remove and pull again the images of \
-         the last minute",
+        "When the files of unpacked layers are written to the disk for certain: \"background\", once after each pull, so that\n\
+         a power failure takes the images of the last pulls and the next start says which; \"layer\", before each layer is\n\
+         answered for; \"none\", when the kernel does, so that a power failure may leave empty files behind, as with\n\
+         containerd's own snapshotters.",
     ),
     key(
         "parapull.resume",

@@ -24,7 +24,7 @@ use std::path::Path;
 
 pub use error::{ConfigError, Problem};
 pub use explain::Explanation;
-pub use settings::{Concurrency, Resume, Settings, Sync};
+pub use settings::{Concurrency, Resume, Settings};
 
 use draft::Draft;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parapull_engine::{Limits, LimitsError, Timing};
+use parapull_engine::{HostRules, Limits, LimitsError, Timing};
 use parapull_scenario::{ByteSize, LimitsSpec, Setting};
 
 use super::error::{ConfigError, Problem};
@@ -72,6 +72,22 @@ impl Config {
         }
     }
 
+    /// How hosts are treated.
+    #[must_use]
+    pub fn hosts(&self) -> HostRules {
+        let settings = &self.settings;
+        let defaults = HostRules::default();
+        HostRules {
+            connections_max: number_or(settings.connections_per_host, defaults.connections_max),
+            requests_per_second_max: number_or(
+                settings.requests_per_second_per_host,
+                defaults.requests_per_second_max,
+            ),
+            cool_down_ms: milliseconds(settings.host_cool_down),
+            ..defaults
+        }
+    }
+
     /// What one layer may unpack to.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
@@ -114,6 +130,7 @@ impl Config {
             limits,
             scheduling: self.settings.strategy.scheduling(),
             timing: self.timing(),
+            hosts: self.hosts(),
         })
     }
 
@@ -156,6 +173,13 @@ fn set(concurrency: Concurrency) -> Setting<u32> {
     match concurrency {
         Concurrency::Auto | Concurrency::Unlimited => Setting::Auto,
         Concurrency::AtMost(number) => Setting::Is(number.get()),
+    }
+}
+
+fn number_or(concurrency: Concurrency, unlimited: u32) -> u32 {
+    match concurrency {
+        Concurrency::Auto | Concurrency::Unlimited => unlimited,
+        Concurrency::AtMost(number) => number.get(),
     }
 }
 

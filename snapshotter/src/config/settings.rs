@@ -7,6 +7,8 @@ use std::time::Duration;
 use parapull_engine::Strategy;
 use parapull_scenario::{ByteSize, Setting};
 
+use crate::store::SyncPolicy;
+
 /// Everything that can be set. The meaning of each field is told with its key (`parapull-snapshotter config default`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -52,6 +54,12 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// `stall_timeout`.
     pub stall_timeout: Duration,
+    /// `connections_per_host`.
+    pub connections_per_host: Concurrency,
+    /// `requests_per_second_per_host`.
+    pub requests_per_second_per_host: Concurrency,
+    /// `host_cool_down`.
+    pub host_cool_down: Duration,
     /// `connect_timeout`.
     pub connect_timeout: Duration,
     /// `first_byte_timeout`.
@@ -61,7 +69,7 @@ pub struct Settings {
     /// `staging_ttl`.
     pub staging_ttl: Duration,
     /// `sync`.
-    pub sync: Sync,
+    pub sync: SyncPolicy,
     /// `resume`.
     pub resume: Resume,
     /// `trace_dir`.
@@ -88,18 +96,6 @@ pub enum Concurrency {
     Unlimited,
     /// Just this many.
     AtMost(NonZeroU32),
-}
-
-/// When a layer's files are made to survive a power failure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
-    /// When the kernel writes them: as containerd does by default.
-    #[default]
-    None,
-    /// Before the layer is answered for.
-    Layer,
-    /// After it is answered for.
-    Background,
 }
 
 /// What of a pull survives the end of the process.
@@ -137,11 +133,14 @@ impl Default for Settings {
             backoff_max: Duration::from_secs(10),
             retry_after_max: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(20),
+            connections_per_host: Concurrency::Auto,
+            requests_per_second_per_host: Concurrency::Auto,
+            host_cool_down: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(30),
             staging_ttl: Duration::from_secs(600),
-            sync: Sync::None,
+            sync: SyncPolicy::Background,
             resume: Resume::Layers,
             trace_dir: None,
             registry_config_path: None,
@@ -173,14 +172,12 @@ impl Settings {
     }
 }
 
-impl Sync {
-    /// All of them with their names in the file.
-    pub(super) const NAMES: [(&'static str, Self); 3] = [
-        ("none", Self::None),
-        ("layer", Self::Layer),
-        ("background", Self::Background),
-    ];
-}
+/// The policies of syncing with their names in the file.
+pub(super) const SYNC_NAMES: [(&str, SyncPolicy); 3] = [
+    ("background", SyncPolicy::Background),
+    ("layer", SyncPolicy::Layer),
+    ("none", SyncPolicy::None),
+];
 
 impl Resume {
     /// All of them with their names in the file.

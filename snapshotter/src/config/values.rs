@@ -8,7 +8,8 @@ use parapull_engine::Strategy;
 use parapull_scenario::{ByteSize, Setting};
 use toml::de::DeValue;
 
-use super::settings::{Concurrency, Resume, Settings, Sync};
+use super::settings::{Concurrency, Resume, SYNC_NAMES, Settings};
+use crate::store::SyncPolicy;
 
 /// What a key may hold, and the setting it is held in.
 #[derive(Clone, Copy)]
@@ -39,7 +40,7 @@ pub(super) enum Kind {
     /// A strategy.
     Strategy(fn(&mut Settings) -> &mut Strategy),
     /// When to sync.
-    Sync(fn(&mut Settings) -> &mut Sync),
+    Sync(fn(&mut Settings) -> &mut SyncPolicy),
     /// What to resume.
     Resume(fn(&mut Settings) -> &mut Resume),
     /// A path, or nothing.
@@ -160,7 +161,7 @@ impl Kind {
             Self::Size(of) => *of(settings) = size_of_something(found)?,
             Self::Duration { of, min, max } => *of(settings) = duration(found, min, max)?,
             Self::Strategy(of) => *of(settings) = text(found)?.parse().ok()?,
-            Self::Sync(of) => *of(settings) = named(found, &Sync::NAMES)?,
+            Self::Sync(of) => *of(settings) = named(found, &SYNC_NAMES)?,
             Self::Resume(of) => *of(settings) = named(found, &Resume::NAMES)?,
             Self::Path(of) => *of(settings) = not_empty(text(found)?).map(PathBuf::from),
             Self::Text(of) => *of(settings) = not_empty(text(found)?).map(str::to_owned),
@@ -196,7 +197,7 @@ impl Kind {
                 humantime::format_duration(max)
             ),
             Self::Strategy(_) => one_of(Strategy::ALL.map(Strategy::name)),
-            Self::Sync(_) => one_of(Sync::NAMES.map(|(name, _)| name)),
+            Self::Sync(_) => one_of(SYNC_NAMES.map(|(name, _)| name)),
             Self::Resume(_) => one_of(Resume::NAMES.map(|(name, _)| name)),
             Self::Path(_) => "a path, or \"\" for none".to_owned(),
             Self::Text(_) => "a text, or \"\" for none".to_owned(),
@@ -231,7 +232,7 @@ impl Kind {
                 quoted(&humantime::format_duration(*of(settings)).to_string())
             }
             Self::Strategy(of) => quoted(of(settings).name()),
-            Self::Sync(of) => quoted(name_of(*of(settings), &Sync::NAMES)),
+            Self::Sync(of) => quoted(name_of(*of(settings), &SYNC_NAMES)),
             Self::Resume(of) => quoted(name_of(*of(settings), &Resume::NAMES)),
             Self::Path(of) => quoted(
                 &of(settings)

@@ -12,9 +12,8 @@ use super::failure::Cause;
 use super::fetch::{self, FetchOrder};
 use super::lane::{self, LaneOrder, Steering};
 use super::run::{FetchControl, LaneControl, Run};
-use crate::kill_points::passed;
 use crate::store::{Placement, PlacementError};
-use crate::unpack::Position;
+use crate::unpack::{Position, Staged};
 
 impl<P: Placement> Run<P> {
     pub(super) fn act(&mut self, action: Action) {
@@ -128,6 +127,7 @@ impl<P: Placement> Run<P> {
         let input = self.blobs.input(blob, spec.size, self.destination);
         let control = LaneControl {
             layer,
+            over,
             blob,
             steering: Arc::clone(&steering),
         };
@@ -138,7 +138,7 @@ impl<P: Placement> Run<P> {
             Ok(directory) => directory,
             Err(error) => return self.fail_lane(op, error.to_string()),
         };
-        self.directories.insert((layer, None), directory.clone());
+        self.directories.insert((layer, over), directory.clone());
         let position = match (
             name.is_bottom,
             over.and_then(|place| self.pulls.place(place)),
@@ -179,6 +179,9 @@ impl<P: Placement> Run<P> {
     }
 
     fn start_link(&mut self, op: OpId, place: Place, layer: LayerId, tree: Tree) {
+        if tree == Tree::Linked {
+            return self.start_link_existing(op, place);
+        }
         let tree = (layer, owner(tree));
         self.links.insert(op, tree);
         let found = self.staged.get(&tree).cloned().zip(self.pulls.place(place));
@@ -191,10 +194,27 @@ impl<P: Placement> Run<P> {
         let (placement, facts) = (Arc::clone(&self.placement), self.facts.clone());
         tokio::task::spawn_blocking(move || {
             let fact = match guarded(|| placement.link(&place, &staged)) {
-                Ok(()) => {
-                    passed(|| "linked".into());
-                    Input::Linked { op }.into()
-                }
+                Ok(root) => Fact {
+                    input: Input::Linked { op },
+                    cause: None,
+                    staged: root.map(|root| Staged { root, ..staged }),
+                },
+                Err(error) => link_failed(op, &error),
+            };
+            facts.tell_blocking(fact);
+        });
+    }
+
+    /// What is to be linked lies in its place already, unless somebody took it away.
+    fn start_link_existing(&self, op: OpId, place: Place) {
+        let Some(place) = self.pulls.place(place) else {
+            let error = LinkError::SourceGone;
+            return self.answer(Input::LinkFailed { op, error });
+        };
+        let (placement, facts) = (Arc::clone(&self.placement), self.facts.clone());
+        tokio::task::spawn_blocking(move || {
+            let fact = match guarded(|| placement.link_existing(&place)) {
+                Ok(()) => Input::Linked { op }.into(),
                 Err(error) => link_failed(op, &error),
             };
             facts.tell_blocking(fact);
@@ -204,7 +224,9 @@ impl<P: Placement> Run<P> {
     fn start_clone(&mut self, op: OpId, place: Place, layer: LayerId) {
         let tree = (layer, Some(place));
         self.links.insert(op, tree);
-        let Some(original) = self.staged.get(&(layer, None)).cloned() else {
+        let placed = || self.placed.find(self.names.layer_name(layer)?);
+        let original = self.staged.get(&(layer, None)).or_else(placed).cloned();
+        let Some(original) = original else {
             return self.answer(Input::LinkFailed {
                 op,
                 error: LinkError::SourceGone,
@@ -225,9 +247,12 @@ impl<P: Placement> Run<P> {
         let facts = self.facts.clone();
         tokio::task::spawn_blocking(move || {
             let copy = || {
-                original
-                    .copy_to(&directory)
-                    .map_err(|error| PlacementError::Disk(error.to_string()))
+                original.copy_to(&directory).map_err(|error| {
+                    let gone = !original.root.is_dir();
+                    let kind =
+                        [PlacementError::Disk, PlacementError::SourceGone][usize::from(gone)];
+                    kind(error.to_string())
+                })
             };
             let fact = match guarded(copy) {
                 Ok(staged) => Fact {
@@ -287,8 +312,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, PlacementError>) -> Result<T, Pla
 
 const fn owner(tree: Tree) -> Option<Place> {
     match tree {
-        Tree::Original => None,
-        Tree::Clone(place) => Some(place),
+        Tree::Original | Tree::Linked => None,
+        Tree::Own(place) => Some(place),
     }
 }
 

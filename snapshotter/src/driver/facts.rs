@@ -12,7 +12,7 @@ pub(super) struct Fact {
     pub(super) input: Input,
     /// Why it failed, for people.
     pub(super) cause: Option<Cause>,
-    /// The tree a finished lane staged, with the bytes it wrote.
+    /// The tree a finished lane or clone staged, or where a linked one lies now.
     pub(super) staged: Option<Staged>,
 }
 

@@ -14,6 +14,7 @@ mod failure;
 mod fetch;
 mod lane;
 mod names;
+mod placed;
 mod pulls;
 mod recorder;
 mod request;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, ImageId, LayerId, SourceId};
+use parapull_engine::{BlobId, ChainId, HostId, ImageId, LayerId, SourceId};
 
 use super::request::PullRequest;
 use crate::digest::Digest;
@@ -48,9 +48,14 @@ pub(super) struct Names {
     layers: BTreeMap<LayerId, LayerName>,
     layer_ids: BTreeMap<(Digest, bool), LayerId>,
     users: BTreeMap<ImageId, Vec<(BlobId, LayerId)>>,
+    /// Every host that ever served a blob: as many as there are registries and mirrors.
+    host_ids: BTreeMap<String, HostId>,
+    chain_ids: BTreeMap<Digest, ChainId>,
+    chain_users: BTreeMap<ImageId, Vec<Digest>>,
     next_image: u32,
     next_blob: u32,
     next_layer: u32,
+    next_chain: u32,
 }
 
 impl Names {
@@ -100,6 +105,34 @@ impl Names {
         (blob, id)
     }
 
+    /// The ids of the hosts a blob is read from, in the order of its sources.
+    pub(super) fn hosts(&mut self, id: BlobId) -> Vec<HostId> {
+        let Some(origin) = self.blobs.get(&id) else {
+            return Vec::new();
+        };
+        let mut next = u32::try_from(self.host_ids.len()).unwrap_or(u32::MAX);
+        let ids = origin.hosts.iter().map(|host| {
+            *self.host_ids.entry(host.clone()).or_insert_with(|| {
+                next += 1;
+                HostId(next - 1)
+            })
+        });
+        ids.collect()
+    }
+
+    /// The number of a chain of layers, which an image uses from here on.
+    pub(super) fn chain(&mut self, image: ImageId, chain: Digest) -> ChainId {
+        self.chain_users.entry(image).or_default().push(chain);
+        *self.chain_ids.entry(chain).or_insert_with(|| {
+            self.next_chain += 1;
+            ChainId(self.next_chain - 1)
+        })
+    }
+
+    pub(super) fn layer_name(&self, id: LayerId) -> Option<LayerName> {
+        self.layers.get(&id).copied()
+    }
+
     pub(super) fn blob(&self, id: BlobId) -> Option<&BlobOrigin> {
         self.blobs.get(&id)
     }
@@ -119,6 +152,16 @@ impl Names {
 
     /// Forgets an image, and what no other image uses unless the engine `keeps` it.
     pub(super) fn forget(&mut self, image: ImageId, keeps: impl Fn(LayerId) -> bool) {
+        for chain in self.chain_users.remove(&image).unwrap_or_default() {
+            if !self
+                .chain_users
+                .values()
+                .flatten()
+                .any(|used| *used == chain)
+            {
+                self.chain_ids.remove(&chain);
+            }
+        }
         let Some(used) = self.users.remove(&image) else {
             return;
         };

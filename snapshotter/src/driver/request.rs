@@ -16,6 +16,8 @@ pub struct PullRequest {
     pub(super) image: Image,
     pub(super) registry: Registry,
     pub(super) first: usize,
+    /// So many layers from `first` on lie in place already, for somebody else.
+    pub(super) in_place: usize,
     /// The hosts its blobs may be read from, in the order of the engine's sources.
     pub(super) hosts: Vec<String>,
 }
@@ -31,8 +33,17 @@ impl PullRequest {
             image,
             registry,
             first,
+            in_place: 0,
             hosts,
         })
+    }
+
+    /// Says that the lowest `count` layers asked for were found in place, over the right parents: they are not fetched
+    /// unless they turn out to be gone when their turn comes.
+    #[must_use]
+    pub fn with_in_place(mut self, count: usize) -> Self {
+        self.in_place = count;
+        self
     }
 }
 

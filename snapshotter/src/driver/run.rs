@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parapull_engine::{
-    BlobId, Destination, Engine, Event, ImageId, Input, LayerError, LayerId, OpId, Output, Place,
-    Wake,
+    BlobId, Destination, Engine, Event, Have, ImageId, Input, LayerError, LayerId, OpId, Output,
+    Place, PullLayer, Wake,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,9 +17,11 @@ use super::clock::MonotonicClock;
 use super::facts::{Fact, Facts};
 use super::lane::Steering;
 use super::names::Names;
+use super::placed::Placed;
 use super::pulls::Pulls;
 use super::recorder::Recorder;
 use super::request::{Command, PullReport, PullRequest, Status};
+use crate::digest::Digest;
 use crate::kill_points::passed;
 use crate::store::Placement;
 use crate::unpack::{Bounds, Staged};
@@ -42,6 +44,7 @@ pub(super) struct Run<P: Placement> {
     /// Where layers are being unpacked or lie staged.
     pub(super) directories: BTreeMap<(LayerId, Option<Place>), PathBuf>,
     pub(super) staged: BTreeMap<(LayerId, Option<Place>), Staged>,
+    pub(super) placed: Placed,
     /// What a link or clone that is under way is about.
     pub(super) links: BTreeMap<OpId, (LayerId, Option<Place>)>,
     pub(super) facts: Facts,
@@ -61,6 +64,8 @@ pub(super) struct FetchControl {
 
 pub(super) struct LaneControl {
     pub(super) layer: LayerId,
+    /// The place whose own tree it makes.
+    pub(super) over: Option<Place>,
     pub(super) blob: BlobId,
     pub(super) steering: Arc<Steering>,
 }
@@ -93,6 +98,7 @@ impl<P: Placement> Run<P> {
             lanes: BTreeMap::new(),
             directories: BTreeMap::new(),
             staged: BTreeMap::new(),
+            placed: Placed::default(),
             links: BTreeMap::new(),
             facts,
             reports,
@@ -181,16 +187,25 @@ impl<P: Placement> Run<P> {
             .map(|(index, layer)| self.names.layer(image, layer, index == 0, request))
             .collect();
         self.record_names(request, &ids);
-        let sources = u16::try_from(request.hosts.len()).unwrap_or(u16::MAX);
+        let mut chains = Vec::with_capacity(request.image.layers.len());
+        for layer in &request.image.layers {
+            let chain = chains
+                .last()
+                .map_or(layer.diff_id, |below: &Digest| below.chain(&layer.diff_id));
+            chains.push(chain);
+        }
         let layers = request.image.layers[request.first..]
             .iter()
             .zip(&ids)
-            .map(|(layer, (blob, id))| parapull_engine::PullLayer {
+            .zip(&chains[request.first..])
+            .enumerate()
+            .map(|(index, ((layer, (blob, id)), chain))| PullLayer {
                 blob: *blob,
                 size: layer.descriptor.size,
                 layer: *id,
-                sources,
-                have: parapull_engine::Have::Nothing,
+                chain: self.names.chain(image, *chain),
+                hosts: self.names.hosts(*blob),
+                have: self.have(*id, index < request.in_place),
             })
             .collect();
         self.pulls.begin(image, request, &ids, finished);
@@ -200,6 +215,18 @@ impl<P: Placement> Run<P> {
             layers,
             weight: 1,
         }));
+    }
+
+    /// What of a layer is here already.
+    fn have(&self, layer: LayerId, in_place: bool) -> Have {
+        let name = self.names.layer_name(layer);
+        if in_place {
+            Have::InPlace
+        } else if name.is_some_and(|name| self.placed.find(name).is_some()) {
+            Have::Elsewhere
+        } else {
+            Have::Nothing
+        }
     }
 
     fn record_names(&mut self, request: &PullRequest, ids: &[(BlobId, LayerId)]) {
@@ -239,7 +266,7 @@ impl<P: Placement> Run<P> {
                 if let (Some(lane), Some(staged)) = (self.lanes.get(op), &fact.staged) {
                     self.pulls
                         .unpack_ended(lane.layer, *produced, *entries, staged.data_bytes);
-                    self.staged.insert((lane.layer, None), staged.clone());
+                    self.staged.insert((lane.layer, lane.over), staged.clone());
                     self.blobs.forget_read(lane.blob);
                 }
                 *op
@@ -249,6 +276,11 @@ impl<P: Placement> Run<P> {
                 if let Some(tree) = self.links.remove(op) {
                     self.staged.remove(&tree);
                     self.discard(tree);
+                    // A tree of a place's own may have been made over its parents.
+                    let name = self.names.layer_name(tree.0).filter(|_| tree.1.is_none());
+                    if let (Some(name), Some(placed)) = (name, &fact.staged) {
+                        self.placed.note(name, placed.clone());
+                    }
                 }
                 return;
             }
@@ -273,7 +305,7 @@ impl<P: Placement> Run<P> {
         if let Some(lane) = self.lanes.remove(&op) {
             self.note_cause(lane.layer, fact);
             if fact.staged.is_none() {
-                self.discard((lane.layer, None));
+                self.discard((lane.layer, lane.over));
             }
         }
     }

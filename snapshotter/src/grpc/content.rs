@@ -3,17 +3,14 @@
 //! It only reads, verifies what it reads, and connects when first used and again after containerd was restarted.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
-use tower::service_fn;
 
 use super::MESSAGE_BYTES_MAX;
+use super::channel::{NAMESPACE_HEADER, lazy_channel};
 use super::proto::containerd::services::content::v1::content_client::ContentClient as Client;
 use super::proto::containerd::services::content::v1::{ReadContentRequest, ReadContentResponse};
 use crate::digest::Digest;
@@ -69,12 +66,7 @@ impl ContentClient {
     /// Prepares a client of the containerd at `socket`; nothing is connected before the first call.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         let socket = socket.into();
-        // The address is only a placeholder for the authority header, the connector goes to the socket.
-        let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT_TIMEOUT);
-        let channel = endpoint.connect_with_connector_lazy(service_fn({
-            let socket = socket.clone();
-            move |_: Uri| connect(socket.clone())
-        }));
+        let channel = lazy_channel(&socket);
         Self {
             client: Client::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
             socket,
@@ -148,11 +140,3 @@ impl ContentClient {
         }
     }
 }
-
-async fn connect(socket: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
-    UnixStream::connect(socket).await.map(TokioIo::new)
-}
-
-const NAMESPACE_HEADER: &str = "containerd-namespace";
-/// A local socket answers in microseconds or is overloaded.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

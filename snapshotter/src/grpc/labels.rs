@@ -1,9 +1,10 @@
-//! What the labels of a `Prepare` say about the layer behind it.
+//! What the labels of a `Prepare` say about the layer behind it, and how a client says it.
 //!
 //! containerd passes only `containerd.io/snapshot.ref` and labels under `containerd.io/snapshot/`; never sizes, media types or credentials.
 //! Unknown labels and empty values are ignored, as clients add some of both.
 
 use crate::digest::{Digest, DigestError};
+use crate::image::Image;
 use crate::store::{Labels, REFERENCE_LABEL};
 
 /// What a `Prepare` with the labels of a pull asks for.
@@ -82,6 +83,37 @@ impl RemoteRequest {
     }
 }
 
+/// The labels with which a client asks for a layer of an image, as containerd's own clients do; those of 2.3 among them.
+///
+/// `chains` are the chain ids of the image, bottom first. The list of layers is cut to what one label may hold.
+pub fn layer_labels(image: &Image, chains: &[Digest], index: usize) -> Labels {
+    let mut labels = Labels::new();
+    let mut add = |label: &str, value: String| labels.insert(label.to_owned(), value);
+    add(IMAGE_REF, image.reference.to_string());
+    add(MANIFEST_DIGEST, image.manifest_digest.to_string());
+    let mut above = String::new();
+    for layer in image.layers.get(index..).unwrap_or_default() {
+        let digest = layer.descriptor.digest.to_string();
+        if IMAGE_LAYERS.len() + above.len() + 1 + digest.len() > LABEL_BYTES_MAX {
+            break;
+        }
+        if !above.is_empty() {
+            above.push(',');
+        }
+        above.push_str(&digest);
+    }
+    add(IMAGE_LAYERS, above);
+    if let (Some(layer), Some(chain)) = (image.layers.get(index), chains.get(index)) {
+        add(REFERENCE_LABEL, chain.to_string());
+        add(LAYER_DIGEST, layer.descriptor.digest.to_string());
+        add(DIFF_ID, layer.diff_id.to_string());
+    }
+    if let Some(parent) = index.checked_sub(1).and_then(|below| chains.get(below)) {
+        add(PARENT_CHAIN_ID, parent.to_string());
+    }
+    labels
+}
+
 /// The namespace in a key: containerd passes `<namespace>/<number>/<key>`. `None` for keys of other shapes.
 pub fn namespace_of(key: &str) -> Option<&str> {
     let (namespace, rest) = key.split_once('/')?;
@@ -99,6 +131,8 @@ fn digest(label: &'static str, text: &str) -> Result<Digest, LabelError> {
         })
 }
 
+/// containerd refuses labels whose key and value are longer together (`pkg/labels/validate.go`).
+const LABEL_BYTES_MAX: usize = 4096;
 const IMAGE_REF: &str = "containerd.io/snapshot/cri.image-ref";
 const LAYER_DIGEST: &str = "containerd.io/snapshot/cri.layer-digest";
 const IMAGE_LAYERS: &str = "containerd.io/snapshot/cri.image-layers";

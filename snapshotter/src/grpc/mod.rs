@@ -1,7 +1,9 @@
-//! The gRPC face: the snapshots service, and clients of containerd's content store and of CRI.
+//! The gRPC face: the snapshots service, and clients of containerd's own services and of CRI.
 //!
 //! Only this module names protobuf types. What a remote `Prepare` sets in motion is behind [`Remote`].
 
+mod channel;
+mod containerd;
 mod content;
 mod errors;
 mod filters;
@@ -10,12 +12,13 @@ mod routes;
 mod server;
 mod snapshots;
 
+pub use containerd::{Blob, Containerd, ContainerdError, ImageTarget, Lease, Prepared};
 pub use content::{ContentClient, ContentError};
 pub use errors::{RemoteError, RemoteErrorClass};
 pub use filters::{Filter, FilterError, Filters};
-pub use labels::{LabelError, RemoteRequest, namespace_of};
+pub use labels::{LabelError, RemoteRequest, layer_labels, namespace_of};
 pub use routes::Routes;
-pub use server::{BoundSocket, ServeError, serve};
+pub use server::{BoundSocket, Listening, ServeError, serve};
 pub use snapshots::{NoRemote, Remote, RemoteOutcome, RemotePrepare, SnapshotsService};
 
 /// The largest message containerd sends or takes, in bytes (containerd, `defaults.DefaultMaxRecvMsgSize`).

@@ -104,6 +104,26 @@ impl BoundSocket {
         })
     }
 
+    /// Begins to accept connections, on the current runtime.
+    ///
+    /// # Errors
+    /// [`ServeError::Socket`] if the runtime cannot take it.
+    pub fn listen(self) -> Result<Listening, ServeError> {
+        let Self { listener, file } = self;
+        let listener = UnixListener::from_std(listener).map_err(|source| ServeError::Socket {
+            action: "listen on",
+            path: file
+                .as_ref()
+                .map(|file| file.path.clone())
+                .unwrap_or_default(),
+            source,
+        })?;
+        Ok(Listening {
+            listener,
+            _file: file,
+        })
+    }
+
     /// The first socket that systemd passed (`LISTEN_FDS`), or none if there is none.
     ///
     /// # Errors
@@ -131,6 +151,14 @@ impl BoundSocket {
     }
 }
 
+/// A socket that accepts connections; its file goes with it.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where they come in.
+    pub listener: UnixListener,
+    _file: Option<SocketFile>,
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let path = &self.path;
@@ -153,15 +181,7 @@ pub async fn serve(
     routes: Routes,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let BoundSocket { listener, file } = socket;
-    let listener = UnixListener::from_std(listener).map_err(|source| ServeError::Socket {
-        action: "listen on",
-        path: file
-            .as_ref()
-            .map(|file| file.path.clone())
-            .unwrap_or_default(),
-        source,
-    })?;
+    let Listening { listener, _file } = socket.listen()?;
     Server::builder()
         // All of containerd's calls share one connection, and waiting Prepares must not keep a Stat out.
         .max_concurrent_streams(STREAMS_MAX)

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod descriptor;
+mod documents;
 mod error;
 mod manifest;
 mod platform;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 pub use configuration::Configuration;
 pub use descriptor::{Descriptor, LayerFormat, MediaKind};
+pub use documents::{DocumentKind, SourceDocument};
 pub use error::ImageError;
 pub use manifest::{Document, Index, IndexEntry, Manifest};
 pub use platform::{Platform, PlatformError};
@@ -88,6 +90,16 @@ impl Image {
             config_digest: manifest.config.digest,
             layers: pair(manifest.layers, &configuration.diff_ids)?,
         })
+    }
+
+    /// The chain id of every layer, bottom first: the names under which containerd knows their snapshots.
+    pub fn chain_ids(&self) -> Vec<Digest> {
+        let mut chains: Vec<Digest> = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let below = chains.last();
+            chains.push(below.map_or(layer.diff_id, |below| below.chain(&layer.diff_id)));
+        }
+        chains
     }
 
     /// Bytes of all layer blobs, a repeated blob counted once.

@@ -3,6 +3,7 @@
 //! Padding and garbage behind the last member are ignored, as `gzip`, `unpigz` and `igzip` do: whoever reads a layer knows
 //! two digests that decide whether the stream is right.
 
+use super::checkpoint::{Checkpoint, Recorder};
 use super::header::Header;
 use super::raw::{Checksum, Place, RawInflate, Stop, WINDOW_BYTES};
 
@@ -15,6 +16,10 @@ pub(crate) struct Gzip {
     /// The member has given bytes.
     has_output: bool,
     checksum: Checksum,
+    /// Bytes of the stream that were taken, and bytes that came of them.
+    taken: u64,
+    given: u64,
+    recorder: Option<Recorder>,
 }
 
 #[derive(Debug)]
@@ -49,7 +54,27 @@ impl Gzip {
             is_first: true,
             has_output: false,
             checksum: Checksum::default(),
+            taken: 0,
+            given: 0,
+            recorder: None,
         })
+    }
+
+    /// Notes checkpoints from here on, more than `span_bytes` of uncompressed bytes apart.
+    pub(crate) fn record(&mut self, span_bytes: u64) {
+        self.recorder = Some(Recorder::new(span_bytes));
+    }
+
+    /// The checkpoints that were noted.
+    pub(crate) fn take_checkpoints(&mut self) -> Vec<Checkpoint> {
+        self.recorder
+            .take()
+            .map_or_else(Vec::new, Recorder::into_checkpoints)
+    }
+
+    /// Bytes of the stream that were taken, those decoded elsewhere included.
+    pub(crate) const fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Decodes some of `input` into `output`. With neither progress nor an error more input is needed.
@@ -59,15 +84,22 @@ impl Gzip {
         output: &mut [u8],
         stop: Stop,
     ) -> Result<Step, String> {
-        match self.advance(input, output, stop) {
+        let (room, stop) = self.until_due(output.len(), stop);
+        let step = match self.advance(input, &mut output[..room], stop) {
             // What looks like one more member is none.
             Err(_) if !self.is_first && !self.has_output => {
                 self.state = State::Garbage;
-                Ok(Step::taken(input.len()))
+                Step::taken(input.len())
             }
-            Err(reason) => Err(format!("bad gzip data: {reason}")),
-            Ok(step) => Ok(step),
+            Err(reason) => return Err(format!("bad gzip data: {reason}")),
+            Ok(step) => step,
+        };
+        self.taken += step.consumed as u64;
+        self.given += step.produced as u64;
+        if let Some(unused_bits) = step.border {
+            self.note_border(unused_bits)?;
         }
+        Ok(step)
     }
 
     /// Checks that the stream may end here.
@@ -88,23 +120,54 @@ impl Gzip {
     pub(super) fn account(&mut self, bytes: &[u8]) {
         self.has_output |= !bytes.is_empty();
         self.checksum.add(bytes);
+        self.given += bytes.len() as u64;
     }
 
-    /// Goes on behind blocks that somebody else decoded: `count` bits of `byte` are the next block's.
+    /// Goes on behind blocks that somebody else decoded and that end in the byte before `taken`: `count` bits of that
+    /// `byte` are the next block's.
     pub(super) fn go_on(
         &mut self,
-        count: u32,
-        byte: u8,
+        taken: u64,
+        (count, byte): (u32, u8),
         window: &[u8],
         is_last: bool,
     ) -> Result<(), String> {
+        self.taken = taken;
         if is_last {
             self.state = State::trailer();
             return Ok(());
         }
         self.raw
             .begin(count, byte, window)
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        self.note_border(count)
+    }
+
+    /// Room and stop with which a step does not miss the border that is to be noted.
+    fn until_due(&self, room: usize, stop: Stop) -> (usize, Stop) {
+        let Some(recorder) = &self.recorder else {
+            return (room, stop);
+        };
+        match recorder.due_after().checked_sub(self.given) {
+            None | Some(0) => (room, Stop::Block),
+            Some(left) => (room.min(usize::try_from(left).unwrap_or(usize::MAX)), stop),
+        }
+    }
+
+    fn note_border(&mut self, unused_bits: u32) -> Result<(), String> {
+        let Some(recorder) = &mut self.recorder else {
+            return Ok(());
+        };
+        if recorder.wants(self.given) {
+            let mut window = [0; WINDOW_BYTES];
+            let bytes = self
+                .raw
+                .window(&mut window)
+                .map_err(|error| error.to_string())?;
+            let bit = self.taken * 8 - u64::from(unused_bits);
+            recorder.note(bit, self.given, &window[..bytes]);
+        }
+        Ok(())
     }
 
     fn advance(&mut self, input: &[u8], output: &mut [u8], stop: Stop) -> Result<Step, String> {
@@ -118,7 +181,10 @@ impl Gzip {
                     self.checksum = Checksum::default();
                     self.state = State::Body;
                 }
-                Ok(Step::taken(consumed))
+                Ok(Step {
+                    border: is_whole.then_some(0),
+                    ..Step::taken(consumed)
+                })
             }
             State::Body => self.body(input, output, stop),
             State::Trailer { bytes, have } => {

@@ -6,9 +6,12 @@
 //! (`order`): a piece is taken only where it begins exactly at a block's border, everything else is decoded in order. What comes
 //! out is the same whatever was guessed.
 //!
+//! With checkpoints ([`Gzip::record`] notes them) pieces are entered where they say, at no extra cost.
+//!
 //! It does not read, verify digests or decide how many threads there are. The method is rapidgzip's (Knespel and Brunst, HPDC 2023).
 
 mod bits;
+mod checkpoint;
 mod codes;
 mod find;
 mod gzip;
@@ -22,6 +25,7 @@ mod stretch;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::Checkpoint;
 pub(crate) use gzip::Gzip;
 pub(crate) use parallel::ParallelGzip;
-pub(crate) use raw::Stop;
+pub(crate) use raw::{Stop, WINDOW_BYTES};

@@ -25,6 +25,8 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct Order {
     gzip: Gzip,
+    /// Bytes of the stream before the first stretch.
+    base: u64,
     incoming: Option<Receiver<Prepared>>,
     shared: Arc<Shared>,
     stretch: Arc<Stretch>,
@@ -63,6 +65,7 @@ struct Tally {
 impl Order {
     pub(super) fn new(gzip: Gzip, incoming: Receiver<Prepared>, shared: Arc<Shared>) -> Self {
         Self {
+            base: gzip.taken(),
             gzip,
             incoming: Some(incoming),
             shared,
@@ -140,6 +143,14 @@ impl Order {
             Guess::Here(piece) if piece.start == border => {
                 let mut window = Box::new([0; WINDOW_BYTES]);
                 self.window(&mut window)?;
+                if piece
+                    .entry
+                    .as_ref()
+                    .is_some_and(|entry| !entry.fits(&window))
+                {
+                    self.shared.pieces.give(piece);
+                    return Ok(false);
+                }
                 self.giving = Some(Giving {
                     piece,
                     given: 0,
@@ -216,7 +227,9 @@ impl Order {
         let byte = self.stretch.bytes[self.at - 1];
         let window = giving.piece.window_after(&giving.window);
         let is_last = giving.piece.is_last;
-        self.gzip.go_on(unused_bits, byte, &window[..], is_last)?;
+        let taken = self.base + self.stretch.offset + self.at as u64;
+        self.gzip
+            .go_on(taken, (unused_bits, byte), &window[..], is_last)?;
         self.border = (!is_last).then_some(giving.piece.end);
         self.was_idle = false;
         self.shared.pieces.give(giving.piece);

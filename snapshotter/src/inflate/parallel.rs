@@ -6,10 +6,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
+use super::checkpoint::Checkpoint;
 use super::gzip::Gzip;
 use super::order::{Order, Prepared};
 use super::piece::{Guesser, Piece};
-use super::stretch::{Cutter, Reused, Stretch};
+use super::stretch::{Cutter, Entry, Reused, Stretch};
 
 /// A gzip stream that is decoded ahead of its reader.
 #[derive(Debug)]
@@ -35,12 +36,14 @@ struct Task {
 
 impl<'scope, E: Send + 'scope> ParallelGzip<'scope, E> {
     /// Decodes on from where `gzip` stands, with `guessers` threads beside one that calls `read` for what comes next.
+    /// With `checkpoints` of the stream there is nothing to guess; wrong ones cost time, never a byte.
     /// Gives `gzip` back if there are no threads to be had.
     pub(crate) fn start(
         scope: &'scope Scope<'scope, '_>,
         gzip: Gzip,
         guessers: usize,
         stretch_bytes: usize,
+        checkpoints: &[Checkpoint],
         read: impl FnMut(&mut [u8]) -> Result<usize, E> + Send + 'scope,
     ) -> Result<Self, Gzip> {
         let shared = Arc::new(Shared::default());
@@ -60,7 +63,7 @@ impl<'scope, E: Send + 'scope> ParallelGzip<'scope, E> {
         let (prepared, incoming) = sync_channel(guessers);
         let reader = Reader {
             read,
-            cutter: Cutter::new(stretch_bytes),
+            cutter: Cutter::new(stretch_bytes, Entry::behind(gzip.taken(), checkpoints)),
             tasks,
             prepared,
             shared: Arc::clone(&shared),

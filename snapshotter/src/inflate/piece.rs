@@ -1,11 +1,13 @@
 //! One piece of a DEFLATE stream, decoded without knowing what stands before it.
 
+use std::sync::Arc;
+
 use super::bits::Bits;
 use super::codes::{Codes, NotABlock};
 use super::find::{begins_dynamic, find_block};
 use super::marked::{After, Marked};
 use super::raw::{Place, RawInflate, Stop, WINDOW_BYTES};
-use super::stretch::Stretch;
+use super::stretch::{Entry, Stretch};
 
 /// What a guess at a piece gave.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub(super) struct Piece {
     pub(super) marked: Marked,
     /// Its rest, as it is.
     pub(super) clean: Vec<u8>,
+    /// The way in that was taken; its window may be wrong.
+    pub(super) entry: Option<Arc<Entry>>,
 }
 
 /// Decodes pieces, keeping its tables and state from one to the next.
@@ -40,6 +44,10 @@ impl Guesser {
     ///
     /// False if there is none, if its end is not in sight, or if it becomes larger than `bytes_max`.
     pub(super) fn guess(&mut self, stretch: &Stretch, bytes_max: usize, piece: &mut Piece) -> bool {
+        piece.entry.clone_from(&stretch.entry);
+        if let Some(entry) = &stretch.entry {
+            return self.enter(stretch, entry, bytes_max, piece);
+        }
         let until = stretch.own as u64 * 8;
         let mut from = 0;
         while let Some(start) = find_block(&stretch.bytes, from, until, &mut self.codes) {
@@ -57,6 +65,28 @@ impl Guesser {
             }
         }
         false
+    }
+
+    /// Decodes from a known way in to the next one.
+    fn enter(
+        &mut self,
+        stretch: &Stretch,
+        entry: &Entry,
+        bytes_max: usize,
+        piece: &mut Piece,
+    ) -> bool {
+        piece.marked.clear();
+        piece.is_last = false;
+        let start = entry.bit - stretch.offset * 8;
+        let until = entry.until - stretch.offset * 8;
+        let is_end = |end| end >= until;
+        let end = self.rest(stretch, start, entry.window(), bytes_max, piece, is_end);
+        let Ok(end) = end else {
+            return false;
+        };
+        piece.start = entry.bit;
+        piece.end = stretch.offset * 8 + end;
+        true
     }
 
     /// Decodes from bit `start` on; gives the bit behind.
@@ -93,12 +123,13 @@ impl Guesser {
                 return Ok(position);
             }
             if piece.marked.known_tail(&mut window) {
-                return self.rest(stretch, position, &window, bytes_max, piece);
+                let is_end = |end| end >= own_bits && begins_dynamic(&stretch.bytes, end);
+                return self.rest(stretch, position, &window, bytes_max, piece, is_end);
             }
         }
     }
 
-    /// Decodes on from bit `start`, whose window is known.
+    /// Decodes on from bit `start`, whose window is known, to a border that `is_end` or to the last one.
     fn rest(
         &mut self,
         stretch: &Stretch,
@@ -106,8 +137,8 @@ impl Guesser {
         window: &[u8],
         bytes_max: usize,
         piece: &mut Piece,
+        is_end: impl Fn(u64) -> bool,
     ) -> Result<u64, Stopped> {
-        let own_bits = stretch.own as u64 * 8;
         let mut at = start.div_ceil(8) as usize;
         let first_bits = (at as u64 * 8 - start) as u32;
         let first = stretch.bytes[at.saturating_sub(1)];
@@ -132,8 +163,9 @@ impl Guesser {
                     piece.is_last = true;
                     Some(position(unused_bits))
                 }
-                Place::Between { unused_bits } => Some(position(unused_bits))
-                    .filter(|end| *end >= own_bits && begins_dynamic(&stretch.bytes, *end)),
+                Place::Between { unused_bits } => {
+                    Some(position(unused_bits)).filter(|end| is_end(*end))
+                }
                 Place::Inside if produced > bytes_max => return Err(Stopped::TooFar),
                 Place::Inside if at == stretch.bytes.len() => return Err(Stopped::TooFar),
                 Place::Inside => None,

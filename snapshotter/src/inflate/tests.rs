@@ -7,13 +7,21 @@ use std::thread;
 use flate2::{Compression, GzBuilder, read::MultiGzDecoder};
 use proptest::prelude::*;
 
-use super::{Gzip, ParallelGzip, Stop};
+use super::{Checkpoint, Gzip, ParallelGzip, Stop};
+
+/// Short, so that small samples have many checkpoints.
+const SPAN_BYTES: u64 = 100_000;
 
 /// Bytes, or that there are none to be had.
 type Outcome = Result<Vec<u8>, ()>;
 
 fn in_order(stream: &[u8], stop: Stop) -> Outcome {
+    noted(stream, stop).map(|(bytes, _)| bytes)
+}
+
+fn noted(stream: &[u8], stop: Stop) -> Result<(Vec<u8>, Vec<Checkpoint>), ()> {
     let mut gzip = Gzip::new().unwrap();
+    gzip.record(SPAN_BYTES);
     let mut room = vec![0; 70_000];
     let (mut at, mut bytes, mut idle) = (0, Vec::new(), 0);
     while idle < 3 {
@@ -27,10 +35,20 @@ fn in_order(stream: &[u8], stop: Stop) -> Outcome {
         };
     }
     gzip.end().map_err(|_| ())?;
-    Ok(bytes)
+    Ok((bytes, gzip.take_checkpoints()))
 }
 
 fn in_parallel(stream: &[u8], guessers: usize, stretch_bytes: usize) -> Outcome {
+    entered(stream, guessers, stretch_bytes, &[]).map(|(bytes, _)| bytes)
+}
+
+/// The bytes, and the checkpoints noted on the way.
+fn entered(
+    stream: &[u8],
+    guessers: usize,
+    stretch_bytes: usize,
+    checkpoints: &[Checkpoint],
+) -> Result<(Vec<u8>, Vec<Checkpoint>), ()> {
     thread::scope(|scope| {
         let mut rest = stream;
         let read = move |room: &mut [u8]| {
@@ -39,8 +57,10 @@ fn in_parallel(stream: &[u8], guessers: usize, stretch_bytes: usize) -> Outcome 
             rest = &rest[bytes..];
             Ok::<_, ()>(bytes)
         };
-        let gzip = Gzip::new().unwrap();
-        let mut parallel = ParallelGzip::start(scope, gzip, guessers, stretch_bytes, read).unwrap();
+        let mut gzip = Gzip::new().unwrap();
+        gzip.record(SPAN_BYTES);
+        let parallel = ParallelGzip::start(scope, gzip, guessers, stretch_bytes, checkpoints, read);
+        let mut parallel = parallel.unwrap();
         let (mut bytes, mut room) = (Vec::new(), vec![0; 70_000]);
         let outcome = loop {
             match parallel.fill(&mut room) {
@@ -49,11 +69,12 @@ fn in_parallel(stream: &[u8], guessers: usize, stretch_bytes: usize) -> Outcome 
                 Err(_) => break Err(()),
             }
         };
-        let (gzip, read) = parallel.finish();
+        let (mut gzip, read) = parallel.finish();
         outcome?;
         read?;
         gzip.end().map_err(|_| ())?;
-        Ok(bytes)
+        assert_eq!(gzip.taken(), stream.len() as u64);
+        Ok((bytes, gzip.take_checkpoints()))
     })
 }
 
@@ -155,6 +176,57 @@ fn skipped(what: &str) {
         "{what} is not installed"
     );
     eprintln!("SKIPPED {what}: not installed");
+}
+
+#[test]
+fn is_exact_from_checkpoints_right_and_wrong() {
+    let bytes = sample(3 << 20, 4);
+    let stream = [gzip(&bytes[..2 << 20], 6), gzip(&bytes[2 << 20..], 1)].concat();
+    let (_, checkpoints) = noted(&stream, Stop::Full).unwrap();
+    assert!(checkpoints.len() > 10);
+    assert_eq!(noted(&stream, Stop::Block).unwrap().1, checkpoints);
+    for pair in checkpoints.windows(2) {
+        assert!(pair[1].bytes_before > pair[0].bytes_before + SPAN_BYTES);
+        let known = &bytes[..pair[1].bytes_before as usize];
+        assert!(
+            known.ends_with(&pair[1].window),
+            "a window is what stands before"
+        );
+    }
+    let (same, again) = entered(&stream, 2, 400_000, &checkpoints).unwrap();
+    assert!(same == bytes);
+    assert_eq!(again, checkpoints, "noted where they were entered");
+    for (what, spoil) in SPOILERS {
+        let mut wrong = checkpoints.clone();
+        spoil(&mut wrong);
+        let (same, _) = entered(&stream, 2, 400_000, &wrong).unwrap();
+        assert!(same == bytes, "{what}");
+    }
+}
+
+type Spoiler = fn(&mut Vec<Checkpoint>);
+
+const SPOILERS: [(&str, Spoiler); 6] = [
+    ("bits between blocks", |wrong| {
+        each(wrong, |one| one.bit += 1);
+    }),
+    ("another window", |wrong| {
+        each(wrong, |one| one.window.reverse());
+    }),
+    ("no window", |wrong| {
+        each(wrong, |one| one.window = Box::default());
+    }),
+    ("reversed", |wrong| wrong.reverse()),
+    ("bits behind the end", |wrong| {
+        each(wrong, |one| one.bit += 1 << 40);
+    }),
+    ("every other one", |wrong| {
+        wrong.retain(|one| one.bit % 2 == 0)
+    }),
+];
+
+fn each(checkpoints: &mut [Checkpoint], change: impl Fn(&mut Checkpoint)) {
+    checkpoints.iter_mut().for_each(change);
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub use body::Body;
 pub use credentials::{Credentials, Secret};
 pub use dial::{Dial, Dialling, Stream, TcpDial};
 pub use error::{Cause, Class, FetchError, RegistryError};
-pub use resolve::{NoRetry, RetryAdvice};
+pub use resolve::{NoRetry, Resolved, RetryAdvice};
 
 use crate::image::{Descriptor, Image, Platform, Reference};
 use authorization::Authorizer;
@@ -169,6 +169,20 @@ impl Registry {
         platform: &Platform,
         retry: &dyn RetryAdvice,
     ) -> Result<Image, RegistryError> {
+        let resolved = self.resolve_with_documents(reference, platform, retry);
+        Ok(resolved.await?.image)
+    }
+
+    /// [`Self::resolve`], with the documents on the way for a caller who stores them.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn resolve_with_documents(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        retry: &dyn RetryAdvice,
+    ) -> Result<Resolved, RegistryError> {
         resolve::resolve(self, reference, platform, retry).await
     }
 

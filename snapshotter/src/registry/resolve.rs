@@ -15,7 +15,8 @@ use super::error::{Cause, FetchError, RegistryError};
 use super::hosts::Source;
 use crate::digest::Digest;
 use crate::image::{
-    Descriptor, Document, Image, ImageError, MANIFEST_BYTES_MAX, MediaKind, Platform, Reference,
+    Descriptor, Document, DocumentKind, Image, ImageError, MANIFEST_BYTES_MAX, MediaKind, Platform,
+    Reference, SourceDocument,
 };
 
 /// Decides about repetitions of the small requests that come before the layers.
@@ -32,6 +33,15 @@ impl RetryAdvice for NoRetry {
     fn after(&self, _attempt: u32, _error: &FetchError) -> Option<Duration> {
         None
     }
+}
+
+/// An image with everything it was resolved from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The platform's image.
+    pub image: Image,
+    /// What the reference names, then what each document led to: indexes, the manifest, the configuration.
+    pub documents: Vec<SourceDocument>,
 }
 
 /// A fetched document with the digest of its bytes.
@@ -55,7 +65,7 @@ pub(super) async fn resolve(
     reference: &Reference,
     platform: &Platform,
     retry: &dyn RetryAdvice,
-) -> Result<Image, RegistryError> {
+) -> Result<Resolved, RegistryError> {
     let sources = registry.known_sources(reference)?;
     let client = Client {
         registry,
@@ -69,6 +79,7 @@ pub(super) async fn resolve(
         size: None,
     };
     let mut host = String::new();
+    let mut documents = Vec::new();
     for _ in 0..=INDEX_DEPTH_MAX {
         let fetched = client.manifest(&wanted).await?;
         host.clone_from(&fetched.host);
@@ -76,17 +87,27 @@ pub(super) async fn resolve(
             host: host.clone(),
             source,
         };
-        match Document::parse(&fetched.bytes, fetched.content_type.as_deref()).map_err(bad_image)? {
+        let content_type = fetched.content_type.as_deref();
+        let document = Document::parse(&fetched.bytes, content_type).map_err(bad_image)?;
+        let (digest, bytes) = (fetched.digest, fetched.bytes);
+        documents.push(SourceDocument::answered(
+            &document,
+            digest,
+            bytes.clone(),
+            content_type,
+        ));
+        match document {
             Document::Manifest(manifest) => {
-                let config = client.configuration(&manifest.config).await?;
-                let image = Image::assemble(
-                    reference.clone(),
-                    fetched.digest,
-                    fetched.bytes,
-                    &config,
-                    platform,
-                );
-                return image.map_err(bad_image);
+                let config = Bytes::from(client.configuration(&manifest.config).await?);
+                let image = Image::assemble(reference.clone(), digest, bytes, &config, platform);
+                documents.push(SourceDocument {
+                    kind: DocumentKind::Configuration,
+                    media_type: manifest.config.media_type,
+                    digest: manifest.config.digest,
+                    bytes: config,
+                });
+                let image = image.map_err(bad_image)?;
+                return Ok(Resolved { image, documents });
             }
             Document::Index(index) => {
                 let chosen = index.choose(platform).map_err(bad_image)?;

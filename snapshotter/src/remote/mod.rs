@@ -218,7 +218,7 @@ impl Pulls {
         if let Some(reason) = unsupported(&image) {
             return Ok(Started::Left(reason));
         }
-        let chains = chain_ids(&image);
+        let chains = image.chain_ids();
         if is_rebased(call, &chains) {
             return Ok(Started::Refused(rebased(call)));
         }
@@ -233,6 +233,7 @@ impl Pulls {
             class: RemoteErrorClass::Unavailable,
             message: format!("{}: {error}", call.request.image_ref),
         })?;
+        let request = request.with_in_place(self.in_place(call, &chains[first..]));
         let pull = self
             .driver
             .pull(request)
@@ -248,6 +249,7 @@ impl Pulls {
                 bytes_fetched = report.stats.bytes_fetched,
                 "pull finished"
             );
+            pulls.store.sync_soon();
             pulls.forget_image(&key, id);
         });
         Ok(Started::Pulling {
@@ -255,6 +257,21 @@ impl Pulls {
             chains,
             first,
         })
+    }
+
+    /// How many layers from the one asked for upward are committed already: for another namespace, or by an image that
+    /// containerd has forgotten and not yet cleaned up after.
+    fn in_place(&self, call: &RemotePrepare, chains: &[Digest]) -> usize {
+        let mut parent = call.parent.clone();
+        let mut count = 0;
+        for chain in chains {
+            let Ok(Some(found)) = self.store.find_committed(chain, parent.as_deref()) else {
+                break;
+            };
+            parent = Some(found.name);
+            count += 1;
+        }
+        count
     }
 
     fn forget(&self, key: &JobKey, job: &Arc<Job>) {
@@ -315,18 +332,6 @@ fn rebased(call: &RemotePrepare) -> RemoteOutcome {
         "containerd rebases layers; remove the capability \"rebase\" from this plugin's configuration"
     );
     RemoteOutcome::FallbackRebased
-}
-
-/// The chain id of every layer, bottom first.
-fn chain_ids(image: &Image) -> Vec<Digest> {
-    let mut chain: Vec<Digest> = Vec::with_capacity(image.layers.len());
-    for layer in &image.layers {
-        let next = chain
-            .last()
-            .map_or(layer.diff_id, |below| below.chain(&layer.diff_id));
-        chain.push(next);
-    }
-    chain
 }
 
 fn remote_error(call: &RemotePrepare, error: &PullError) -> RemoteError {

@@ -40,6 +40,11 @@ impl SnapshotPlacement {
         std::fs::create_dir_all(&spool)?;
         Ok(Self { store, spool })
     }
+
+    /// Where the tree of a committed snapshot lies.
+    fn tree(&self, name: &str) -> Option<PathBuf> {
+        self.store.lower_paths(name).ok()?.into_iter().next()
+    }
 }
 
 impl Placement for SnapshotPlacement {
@@ -70,7 +75,11 @@ impl Placement for SnapshotPlacement {
         }
     }
 
-    fn link(&self, place: &SnapshotPlace, staged: &Staged) -> Result<(), PlacementError> {
+    fn link(
+        &self,
+        place: &SnapshotPlace,
+        staged: &Staged,
+    ) -> Result<Option<PathBuf>, PlacementError> {
         let lowers = self.lowers(place)?;
         staged.fix_implied(&lowers).map_err(|error| match error {
             FixError::NeedsParents { .. } => PlacementError::NeedsParents(error.to_string()),
@@ -87,13 +96,27 @@ impl Placement for SnapshotPlacement {
                 inodes: staged.usage.inodes,
             },
             format: Format::Overlay,
+            opaque_root: staged.opaque_root,
         });
         match committed {
-            Ok(CommittedStaged::Linked { .. } | CommittedStaged::Existed { .. }) => Ok(()),
+            Ok(CommittedStaged::Linked { name }) => Ok(self.tree(&name)),
+            // It may have been made over its parents; what we know of our tree says nothing about it.
+            Ok(CommittedStaged::Existed { .. }) => Ok(None),
             Err(error @ StoreError::StagedGone(_)) => {
                 Err(PlacementError::SourceGone(error.to_string()))
             }
             Err(error) => Err(disk(&error)),
+        }
+    }
+
+    fn link_existing(&self, place: &SnapshotPlace) -> Result<(), PlacementError> {
+        let found = self
+            .store
+            .find_committed(&place.snapshot_ref, place.parent.as_deref())
+            .map_err(|error| disk(&error))?;
+        match found {
+            Some(_) => Ok(()),
+            None => Err(PlacementError::SourceGone(place.snapshot_ref.to_string())),
         }
     }
 

@@ -13,7 +13,7 @@ use super::snapshot::{Field, Format, Info, Kind, Labels, Usage, now_ns};
 pub(super) struct Opened {
     pub(super) id: u64,
     pub(super) kind: Kind,
-    /// The ids of all parents, the nearest first.
+    /// The ids of the parents that show through, the nearest first: all of them down to the first that hides those below it.
     pub(super) parent_ids: Vec<u64>,
     pub(super) labels: Labels,
 }
@@ -29,6 +29,24 @@ pub(super) struct Insertion<'a> {
     pub(super) labels: Labels,
     pub(super) usage: Usage,
     pub(super) format: Format,
+    pub(super) opaque_root: bool,
+    pub(super) unsynced: bool,
+}
+
+/// A committed snapshot in a chain of parents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ancestor {
+    pub(super) id: u64,
+    pub(super) name: String,
+    /// It hides those below it.
+    pub(super) opaque_root: bool,
+}
+
+/// The ids of a chain, the nearest first, as far as they show through.
+pub(super) fn visible(chain: &[Ancestor]) -> Vec<u64> {
+    let hiding = chain.iter().position(|ancestor| ancestor.opaque_root);
+    let count = hiding.map_or(chain.len(), |index| index + 1);
+    chain[..count].iter().map(|ancestor| ancestor.id).collect()
 }
 
 /// The record of `name`.
@@ -45,10 +63,7 @@ pub(super) fn opened(meta: &(impl MetaRead + ?Sized), key: &str) -> Result<Opene
             "requested snapshot {key:?} not active or view"
         )));
     }
-    let parent_ids = chain(meta, &record.parent)?
-        .into_iter()
-        .map(|(id, _)| id)
-        .collect();
+    let parent_ids = visible(&chain(meta, &record.parent)?);
     Ok(Opened {
         id: record.id,
         kind: record.kind,
@@ -57,23 +72,27 @@ pub(super) fn opened(meta: &(impl MetaRead + ?Sized), key: &str) -> Result<Opene
     })
 }
 
-/// The ids and names from `name` down to the bottom of its chain; nothing for an empty name.
-pub(super) fn chain(meta: &(impl MetaRead + ?Sized), name: &str) -> Result<Vec<(u64, String)>> {
-    let mut ids = Vec::new();
+/// `name` and what is below it down to the bottom of its chain; nothing for an empty name.
+pub(super) fn chain(meta: &(impl MetaRead + ?Sized), name: &str) -> Result<Vec<Ancestor>> {
+    let mut chain = Vec::new();
     let mut name = name.to_owned();
     while !name.is_empty() {
         let record = meta
             .record(&name)?
             .ok_or_else(|| StoreError::NotFound(format!("missing parent {name:?}")))?;
-        if ids.len() == CHAIN_LENGTH_MAX {
+        if chain.len() == CHAIN_LENGTH_MAX {
             return Err(StoreError::Damaged {
                 name,
                 reason: format!("it has more than {CHAIN_LENGTH_MAX} parents"),
             });
         }
-        ids.push((record.id, std::mem::replace(&mut name, record.parent)));
+        chain.push(Ancestor {
+            id: record.id,
+            name: std::mem::replace(&mut name, record.parent),
+            opaque_root: record.opaque_root,
+        });
     }
-    Ok(ids)
+    Ok(chain)
 }
 
 /// Inserts an active snapshot or a view.
@@ -93,18 +112,20 @@ pub(super) fn create(
         id: meta.next_id()?,
         kind,
         parent: parent.to_owned(),
-        parent_id: parents.first().copied().unwrap_or(NO_PARENT),
+        parent_id: parents.first().map_or(NO_PARENT, |parent| parent.id),
         created_ns: now_ns,
         updated_ns: now_ns,
         labels: stored(labels),
         usage: Usage::default(),
         format: Format::Overlay,
+        opaque_root: false,
+        unsynced: false,
     };
     meta.put(key, &record)?;
     Ok(Opened {
         id: record.id,
         kind,
-        parent_ids: parents,
+        parent_ids: visible(&parents),
         labels: record.labels,
     })
 }
@@ -119,7 +140,9 @@ pub(super) fn insert(
     if let Some((name, _)) = find_by_reference(meta, insertion.parent, insertion.reference)? {
         return Ok(Some(name));
     }
-    let parent_id = parents_of_new(meta, insertion.parent)?.first().copied();
+    let parent_id = parents_of_new(meta, insertion.parent)?
+        .first()
+        .map(|parent| parent.id);
     let mut labels = stored(insertion.labels);
     labels.insert(REFERENCE_LABEL.to_owned(), insertion.reference.to_owned());
     if let Some(mut record) = meta.record(insertion.name)? {
@@ -145,6 +168,8 @@ pub(super) fn insert(
         labels,
         usage: insertion.usage,
         format: insertion.format,
+        opaque_root: insertion.opaque_root,
+        unsynced: insertion.unsynced,
     };
     meta.put(insertion.name, &record)?;
     Ok(None)
@@ -288,7 +313,10 @@ pub(super) fn reserve_ids(meta: &mut (impl MetaWrite + ?Sized), count: u64) -> R
 }
 
 /// The parents of a snapshot that is to be created over `parent`, the nearest first.
-pub(super) fn parents_of_new(meta: &(impl MetaRead + ?Sized), parent: &str) -> Result<Vec<u64>> {
+pub(super) fn parents_of_new(
+    meta: &(impl MetaRead + ?Sized),
+    parent: &str,
+) -> Result<Vec<Ancestor>> {
     if parent.is_empty() {
         return Ok(Vec::new());
     }
@@ -300,7 +328,7 @@ pub(super) fn parents_of_new(meta: &(impl MetaRead + ?Sized), parent: &str) -> R
             "parent {parent:?} is not committed snapshot"
         )));
     }
-    Ok(chain(meta, parent)?.into_iter().map(|(id, _)| id).collect())
+    chain(meta, parent)
 }
 
 fn committed_parent_id(meta: &(impl MetaRead + ?Sized), parent: &str) -> Result<u64> {

@@ -1,4 +1,4 @@
-//! Metadata in a redb file: one table of records, one of children, one of counters.
+//! Metadata in a redb file: one table of records, one of children, one of counters, one of facts.
 //!
 //! Every commit is two-phase: redb's one-phase commits had losses after double crashes that two-phase ones never had.
 
@@ -11,7 +11,8 @@ use redb::{
 };
 
 use super::error::{Result, StoreError};
-use super::meta::{MetaRead, MetaStore, MetaWrite, Record, SCHEMA, StagedLayer, decode, encode};
+use super::meta::{MetaRead, MetaStore, MetaWrite, Record, SCHEMA};
+use super::steps::passed;
 
 /// Metadata in a redb database.
 #[derive(Debug)]
@@ -134,11 +135,11 @@ impl MetaRead for Reading {
         )
     }
 
-    fn staged(&self) -> Result<Vec<StagedLayer>> {
-        staged_in(
+    fn boot(&self) -> Result<Option<String>> {
+        boot_in(
             &self
                 .0
-                .open_table(STAGED)
+                .open_table(FACTS)
                 .map_err(StoreError::metadata("read"))?,
         )
     }
@@ -177,11 +178,11 @@ impl MetaRead for Writing {
         )
     }
 
-    fn staged(&self) -> Result<Vec<StagedLayer>> {
-        staged_in(
+    fn boot(&self) -> Result<Option<String>> {
+        boot_in(
             &self
                 .0
-                .open_table(STAGED)
+                .open_table(FACTS)
                 .map_err(StoreError::metadata("read"))?,
         )
     }
@@ -238,28 +239,22 @@ impl MetaWrite for Writing {
         Ok(())
     }
 
-    fn put_staged(&mut self, layer: &StagedLayer) -> Result<()> {
-        let mut staged = self
+    fn put_boot(&mut self, boot: &str) -> Result<()> {
+        let mut facts = self
             .0
-            .open_table(STAGED)
+            .open_table(FACTS)
             .map_err(StoreError::metadata("write"))?;
-        staged
-            .insert(layer.key().as_str(), encode(layer)?.as_slice())
+        facts
+            .insert(BOOT, boot)
             .map_err(StoreError::metadata("write"))?;
-        Ok(())
-    }
-
-    fn delete_staged(&mut self, key: &str) -> Result<()> {
-        let mut staged = self
-            .0
-            .open_table(STAGED)
-            .map_err(StoreError::metadata("write"))?;
-        staged.remove(key).map_err(StoreError::metadata("write"))?;
         Ok(())
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
-        self.0.commit().map_err(StoreError::metadata("commit"))
+        passed("before a commit");
+        self.0.commit().map_err(StoreError::metadata("commit"))?;
+        passed("commit");
+        Ok(())
     }
 }
 
@@ -288,7 +283,7 @@ fn initialise(database: &Database) -> Result<()> {
             .open_table(CHILDREN)
             .map_err(StoreError::metadata("create"))?;
         transaction
-            .open_table(STAGED)
+            .open_table(FACTS)
             .map_err(StoreError::metadata("create"))?;
         let mut counters = transaction
             .open_table(COUNTERS)
@@ -358,22 +353,18 @@ fn children_of(
         .collect()
 }
 
-fn staged_in(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<StagedLayer>> {
-    let entries = table.iter().map_err(StoreError::metadata("read"))?;
-    entries
-        .map(|entry| {
-            let (key, bytes) = entry.map_err(StoreError::metadata("read"))?;
-            decode(key.value(), bytes.value())
-        })
-        .collect()
+fn boot_in(facts: &impl ReadableTable<&'static str, &'static str>) -> Result<Option<String>> {
+    let found = facts.get(BOOT).map_err(StoreError::metadata("read"))?;
+    Ok(found.map(|boot| boot.value().to_owned()))
 }
 
 /// Name to record.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
 /// (Parent's id, own id) to name.
 const CHILDREN: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("children");
-/// Job and layer to staged layer.
-const STAGED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("staged");
+/// What is known of the store as a whole.
+const FACTS: TableDefinition<'_, &str, &str> = TableDefinition::new("facts");
+const BOOT: &str = "boot";
 /// Schema version and id sequence.
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 const SCHEMA_KEY: &str = "schema";

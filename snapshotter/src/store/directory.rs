@@ -181,7 +181,11 @@ impl Placement for Directory {
         Ok(self.below(place.index))
     }
 
-    fn link(&self, place: &DirectoryPlace, staged: &Staged) -> Result<(), PlacementError> {
+    fn link(
+        &self,
+        place: &DirectoryPlace,
+        staged: &Staged,
+    ) -> Result<Option<PathBuf>, PlacementError> {
         staged
             .fix_implied(&self.below(place.index))
             .map_err(|error| match error {
@@ -213,7 +217,12 @@ impl Placement for Directory {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(place.index, layer);
-        Ok(())
+        Ok(None)
+    }
+
+    /// A directory takes one image, in which no two places are the same.
+    fn link_existing(&self, place: &DirectoryPlace) -> Result<(), PlacementError> {
+        Err(PlacementError::SourceGone(format!("layer {}", place.index)))
     }
 
     fn spool(&self) -> &Path {

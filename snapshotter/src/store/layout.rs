@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::{Result, StoreError};
 use super::snapshot::now_ns;
+use super::steps::passed;
 
 /// The directories of a store.
 #[derive(Debug)]
@@ -128,7 +129,10 @@ impl Layout {
                 self.discard(&place);
                 rename(new, &place)
             }
-            result => result.map_err(StoreError::io("move a new snapshot to", &place)),
+            result => {
+                passed("put in place");
+                result.map_err(StoreError::io("move a new snapshot to", &place))
+            }
         }
     }
 
@@ -137,7 +141,10 @@ impl Layout {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let target = self.trash().join(format!("{name}-{}", self.unique()));
         match fs::rename(path, &target) {
-            Ok(()) => true,
+            Ok(()) => {
+                passed("discard");
+                true
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "failed to move a directory to the trash; it is tried again at the next start");
@@ -146,7 +153,8 @@ impl Layout {
         }
     }
 
-    fn unique(&self) -> u64 {
+    /// A number that no earlier run and no other call has had.
+    pub(super) fn unique(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -190,24 +198,24 @@ pub(super) fn owner_of(path: &Path) -> Result<Owner> {
 
 /// Gives `path` to `owner`.
 pub(super) fn give_to(path: &Path, owner: Owner) -> Result<()> {
-    lchown(path, Some(owner.uid), Some(owner.gid)).map_err(StoreError::io("chown", path))
+    lchown(path, Some(owner.uid), Some(owner.gid)).map_err(StoreError::io("chown", path))?;
+    passed("chown");
+    Ok(())
 }
 
 /// Renames within the root.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(StoreError::io("rename", from))
+    fs::rename(from, to).map_err(StoreError::io("rename", from))?;
+    passed("rename");
+    Ok(())
 }
 
 /// Sets exactly `mode`, whatever the umask.
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(StoreError::io("chmod", path))
-}
-
-/// Makes the entries of directory `path` durable.
-pub(super) fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(StoreError::io("sync", path))
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(StoreError::io("chmod", path))?;
+    passed("chmod");
+    Ok(())
 }
 
 /// The names in directory `path`.
@@ -234,5 +242,6 @@ fn make_with_mode(path: &Path, mode: u32) -> Result<()> {
         .mode(mode)
         .create(path)
         .map_err(StoreError::io("create directory", path))?;
+    passed("make a directory");
     set_mode(path, mode)
 }

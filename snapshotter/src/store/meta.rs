@@ -5,12 +5,10 @@
 
 use std::fmt;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, StoreError};
 use super::snapshot::{Format, Info, Kind, Labels, Usage};
-use crate::digest::Digest;
 
 /// The schema written by this version.
 pub(super) const SCHEMA: u64 = 1;
@@ -37,6 +35,12 @@ pub(super) struct Record {
     pub(super) usage: Usage,
     #[serde(default)]
     pub(super) format: Format,
+    /// The tree hides everything below it: mounts end here.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) opaque_root: bool,
+    /// Its files were written here and may not have reached the disk; see [`super::durability`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) unsynced: bool,
 }
 
 impl Record {
@@ -52,60 +56,26 @@ impl Record {
         }
     }
 
-    /// The bytes of the record.
+    /// The bytes of the record: a version byte, then JSON.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        encode(self)
+        let mut bytes = vec![RECORD_VERSION];
+        serde_json::to_writer(&mut bytes, self).map_err(StoreError::metadata("encode"))?;
+        Ok(bytes)
     }
 
     /// Reads what [`Self::encode`] wrote under `name`.
     pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
-        decode(name, bytes)
-    }
-}
-
-/// A finished, verified and durable tree in the staging area, which a restart keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StagedLayer {
-    /// The job whose directory it lies in.
-    pub job: String,
-    /// The layer's directory within the job's.
-    pub layer: String,
-    /// The digest of the uncompressed layer that was verified.
-    pub diff_id: Digest,
-    /// Whether it was unpacked as the bottom layer of an image.
-    pub bottom: bool,
-    /// How the tree lies on the disk.
-    pub format: Format,
-    /// What the tree occupies.
-    pub usage: Usage,
-}
-
-impl StagedLayer {
-    /// The name of its record.
-    pub(super) fn key(&self) -> String {
-        format!("{}/{}", self.job, self.layer)
-    }
-}
-
-/// The bytes of a stored value: a version byte, then JSON.
-pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    let mut bytes = vec![RECORD_VERSION];
-    serde_json::to_writer(&mut bytes, value).map_err(StoreError::metadata("encode"))?;
-    Ok(bytes)
-}
-
-/// Reads what [`encode`] wrote under `name`.
-pub(super) fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
-    let damaged = |reason: String| StoreError::Damaged {
-        name: name.to_owned(),
-        reason,
-    };
-    match bytes.split_first() {
-        Some((&RECORD_VERSION, json)) => {
-            serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))
+        let damaged = |reason: String| StoreError::Damaged {
+            name: name.to_owned(),
+            reason,
+        };
+        match bytes.split_first() {
+            Some((&RECORD_VERSION, json)) => {
+                serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))
+            }
+            Some((version, _)) => Err(damaged(format!("unknown record version {version}"))),
+            None => Err(damaged("empty record".to_owned())),
         }
-        Some((version, _)) => Err(damaged(format!("unknown record version {version}"))),
-        None => Err(damaged("empty record".to_owned())),
     }
 }
 
@@ -127,8 +97,8 @@ pub(super) trait MetaRead {
     fn visit(&self, visitor: &mut dyn FnMut(String, Record) -> Result<()>) -> Result<()>;
     /// The names of the snapshots whose parent has this id; [`NO_PARENT`] for those without parent.
     fn children(&self, parent_id: u64) -> Result<Vec<String>>;
-    /// The staged layers that are kept across a restart.
-    fn staged(&self) -> Result<Vec<StagedLayer>>;
+    /// The boot of the kernel in which the store was last opened; none in a new one.
+    fn boot(&self) -> Result<Option<String>>;
 }
 
 /// A write transaction.
@@ -139,12 +109,18 @@ pub(super) trait MetaWrite: MetaRead {
     fn put(&mut self, name: &str, record: &Record) -> Result<()>;
     /// Removes the record of `name` and its entry among the children of its parent.
     fn delete(&mut self, name: &str, record: &Record) -> Result<()>;
-    /// Stores a staged layer under its key.
-    fn put_staged(&mut self, layer: &StagedLayer) -> Result<()>;
-    /// Removes the staged layer with this key, if there is one.
-    fn delete_staged(&mut self, key: &str) -> Result<()>;
+    /// Stores the boot of the kernel in which the store is opened.
+    fn put_boot(&mut self, boot: &str) -> Result<()>;
     /// Makes everything durable at once.
     fn commit(self: Box<Self>) -> Result<()>;
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 const RECORD_VERSION: u8 = 1;
@@ -168,6 +144,8 @@ mod tests {
                 inodes: 2,
             },
             format: Format::Overlay,
+            opaque_root: true,
+            unsynced: true,
         };
         let bytes = record.encode().unwrap();
         assert_eq!(Record::decode("x", &bytes).unwrap(), record);
@@ -187,5 +165,6 @@ mod tests {
             (record.format, record.parent_id),
             (Format::Overlay, NO_PARENT)
         );
+        assert!(!record.opaque_root && !record.unsynced);
     }
 }

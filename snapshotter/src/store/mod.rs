@@ -10,7 +10,9 @@
 mod catalog;
 mod database;
 mod directory;
+mod durability;
 mod error;
+mod kept;
 mod layout;
 #[cfg(test)]
 mod memory;
@@ -21,8 +23,10 @@ mod recovery;
 mod snapshot;
 mod staged;
 mod staging;
+mod steps;
 mod trash;
 mod usage;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -32,10 +36,11 @@ use std::sync::Arc;
 
 pub use catalog::REFERENCE_LABEL;
 pub use directory::{Directory, DirectoryPlace, Found, LinkedLayer};
+pub use durability::{SyncPolicy, kernel_boot_id};
 pub use error::{Result, StoreError};
-pub use meta::StagedLayer;
+pub use kept::KeptLayer;
 pub use placement::{Placement, PlacementError};
-pub use recovery::Recovery;
+pub use recovery::{Dropped, Loss, Recovery};
 pub use snapshot::{Field, Format, Info, Kind, Labels, Mount, Usage};
 pub use staged::{CommitStaged, CommittedStaged};
 pub use staging::StagingDirectory;
@@ -43,11 +48,12 @@ pub use trash::Pause;
 
 use catalog::Opened;
 use database::DatabaseMeta;
+use durability::{Disk, Durability};
 use layout::Layout;
 use meta::{MetaStore, MetaWrite};
 use mounts::MountRules;
 use staged::ReservedIds;
-use trash::Deleter;
+use worker::Worker;
 
 /// How a store is opened.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +65,10 @@ pub struct Options {
     pub remap_ids: bool,
     /// How gently removed trees are deleted.
     pub pause: Pause,
+    /// When unpacked layers are made to survive a power failure.
+    pub sync: SyncPolicy,
+    /// The boot this process runs under; none: ask the kernel.
+    pub boot_id: Option<String>,
 }
 
 /// A snapshot store; clones share it.
@@ -70,10 +80,12 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     layout: Layout,
-    meta: Box<dyn MetaStore>,
+    meta: Arc<dyn MetaStore>,
     rules: MountRules,
-    deleter: Deleter,
+    deleter: Worker,
+    durability: Durability,
     recovery: Recovery,
+    boot: String,
     reserved: ReservedIds,
 }
 
@@ -85,21 +97,34 @@ impl Store {
     pub fn open(root: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let layout = Layout::create(root.as_ref())?;
         let meta = DatabaseMeta::open(&layout.metadata())?;
-        Self::assemble(layout, Box::new(meta), options)
+        let disk = Disk::of(layout.root())?;
+        Self::assemble(layout, Arc::new(meta), disk, options)
     }
 
-    fn assemble(layout: Layout, meta: Box<dyn MetaStore>, options: &Options) -> Result<Self> {
-        let recovery = recovery::recover(&layout, meta.as_ref())?;
+    fn assemble(
+        layout: Layout,
+        meta: Arc<dyn MetaStore>,
+        disk: Disk,
+        options: &Options,
+    ) -> Result<Self> {
+        let boot = match &options.boot_id {
+            Some(boot) => boot.clone(),
+            None => kernel_boot_id()?,
+        };
+        let recovery = recovery::recover(&layout, meta.as_ref(), &boot)?;
         let rules = MountRules::detect(layout.root(), &options.mount_options, options.remap_ids);
-        let deleter = Deleter::start(&layout, options.pause)
+        let deleter = trash::start_deleter(&layout, options.pause)
             .map_err(StoreError::io("start the deleter of", &layout.trash()))?;
+        let durability = Durability::start(options.sync, disk, Arc::clone(&meta))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 layout,
                 meta,
                 rules,
                 deleter,
+                durability,
                 recovery,
+                boot,
                 reserved: ReservedIds::none(),
             }),
         })
@@ -257,15 +282,29 @@ impl Store {
         self.inner.deleter.nudge();
     }
 
-    /// The trees of the committed snapshot `name` and its parents, top first; what a layer above them would have as lower directories.
+    /// Has what was unpacked so far made durable soon, as the policy says; returns at once.
+    pub fn sync_soon(&self) {
+        self.inner.durability.sync_soon();
+    }
+
+    /// Makes what was unpacked so far durable, as the policy says, and waits for it.
+    ///
+    /// # Errors
+    /// If the file system cannot be synced or the metadata cannot be written.
+    pub fn sync(&self) -> Result<()> {
+        self.inner.durability.sync()
+    }
+
+    /// The trees of the committed snapshot `name` and its parents, top first, as far as they show through: what a layer above them would
+    /// have as lower directories.
     ///
     /// # Errors
     /// `NotFound`.
     pub fn lower_paths(&self, name: &str) -> Result<Vec<PathBuf>> {
         let chain = catalog::chain(self.inner.meta.read()?.as_ref(), name)?;
-        Ok(chain
+        Ok(catalog::visible(&chain)
             .into_iter()
-            .map(|(id, _)| self.inner.layout.upper(id))
+            .map(|id| self.inner.layout.upper(id))
             .collect())
     }
 

@@ -28,11 +28,19 @@ pub trait Placement: Send + Sync + 'static {
     /// When a parent is gone.
     fn lowers(&self, place: &Self::Place) -> Result<Vec<PathBuf>, PlacementError>;
 
-    /// Puts a staged tree into its place, whole or not at all.
+    /// Puts a staged tree into its place, whole or not at all. Answers where the tree lies now, if others may copy it
+    /// from there.
     ///
     /// # Errors
     /// See [`PlacementError`]; the staged tree is intact after any of them.
-    fn link(&self, place: &Self::Place, staged: &Staged) -> Result<(), PlacementError>;
+    fn link(&self, place: &Self::Place, staged: &Staged)
+    -> Result<Option<PathBuf>, PlacementError>;
+
+    /// Takes for a place what lies there already, over the same parents.
+    ///
+    /// # Errors
+    /// `SourceGone` when nothing does.
+    fn link_existing(&self, place: &Self::Place) -> Result<(), PlacementError>;
 
     /// A directory for compressed bytes, on the file system that is to pay for them.
     fn spool(&self) -> &Path;

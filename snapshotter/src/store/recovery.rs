@@ -1,99 +1,119 @@
 //! What opening a store puts in order after a crash.
 //!
-//! A directory without record goes to the trash; a record without directory is dropped. The order of file operations and commits elsewhere
-//! makes the first kind ordinary and the second a sign of lost files, so only the second is worth a warning.
+//! A directory without record goes to the trash; a record whose tree is missing, or may be hollow after a power failure
+//! ([`super::durability`]), is dropped, and with it what was built on it. The order of file operations and commits elsewhere makes the first
+//! kind ordinary and the second a sign of lost files, so only the second is worth a warning.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::error::Result;
+use super::kept;
 use super::layout::{Layout, names_in};
-use super::meta::{MetaStore, Record};
+use super::meta::{MetaStore, MetaWrite, Record};
+use super::snapshot::Kind;
 
 /// What opening a store found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
-    /// Snapshots whose directory was missing; they and what was built on them are gone.
-    pub dropped: Vec<String>,
+    /// Snapshots that are gone, each after those that were built on it.
+    pub dropped: Vec<Dropped>,
     /// Directories without a record that went to the trash.
     pub discarded: u64,
 }
 
-/// Brings directories and records into agreement.
-pub(super) fn recover(layout: &Layout, meta: &dyn MetaStore) -> Result<Recovery> {
-    let dropped = drop_lost_records(layout, meta)?;
+/// A snapshot that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// The backend name or key.
+    pub name: String,
+    /// The image it was pulled for, if it was.
+    pub image: Option<String>,
+    /// Why.
+    pub loss: Loss,
+}
+
+/// Why a snapshot is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Its directory is missing.
+    Directory,
+    /// The machine stopped before its files were known to be on the disk.
+    Unsynced,
+    /// It was built on one that is gone.
+    Parent,
+}
+
+/// Brings directories and records into agreement, and notes the `boot` they are used in from here on.
+pub(super) fn recover(layout: &Layout, meta: &dyn MetaStore, boot: &str) -> Result<Recovery> {
+    let dropped = drop_lost_records(layout, meta, boot)?;
     let known = known_ids(meta)?;
     let mut discarded = discard_unless(layout, &layout.snapshots(), &known)?;
-    let kept = kept_staged(layout, meta)?;
-    let jobs: BTreeSet<String> = kept.iter().map(|(job, _)| job.clone()).collect();
-    discarded += discard_unless(layout, &layout.staging(), &jobs)?;
-    for job in &jobs {
-        let layers = kept
-            .iter()
-            .filter(|(of, _)| of == job)
-            .map(|(_, layer)| layer.clone())
-            .collect();
-        discarded += discard_unless(layout, &layout.staging().join(job), &layers)?;
-    }
+    discarded += kept::discard_others(layout, boot)?;
     Ok(Recovery { dropped, discarded })
 }
 
-/// Drops the records without directory, and those built on them, children first.
-fn drop_lost_records(layout: &Layout, meta: &dyn MetaStore) -> Result<Vec<String>> {
+/// Drops the records without trustworthy directory, and those built on them.
+fn drop_lost_records(layout: &Layout, meta: &dyn MetaStore, boot: &str) -> Result<Vec<Dropped>> {
+    let view = meta.read()?;
+    let earlier = view.boot()?;
+    let rebooted = earlier.as_deref().is_some_and(|earlier| earlier != boot);
     let mut lost = Vec::new();
-    meta.read()?.visit(&mut |name, record| {
-        if !layout.upper(record.id).is_dir() {
-            lost.push((name, record));
-        }
+    view.visit(&mut |name, record| {
+        let loss = match record.kind {
+            _ if !layout.upper(record.id).is_dir() => Some(Loss::Directory),
+            Kind::Committed if rebooted && record.unsynced => Some(Loss::Unsynced),
+            Kind::Committed | Kind::Active | Kind::View => None,
+        };
+        lost.extend(loss.map(|loss| (name, record, loss)));
         Ok(())
     })?;
-    if lost.is_empty() {
+    drop(view);
+    if lost.is_empty() && earlier.as_deref() == Some(boot) {
         return Ok(Vec::new());
     }
     let mut transaction = meta.write()?;
-    let mut dropped = Vec::new();
-    while let Some((name, record)) = lost.pop() {
-        if transaction.record(&name)?.is_none() {
-            continue;
-        }
-        for child in transaction.children(record.id)? {
-            let found: Option<Record> = transaction.record(&child)?;
-            lost.extend(found.map(|record| (child, record)));
-        }
+    let dropped = drop_all(transaction.as_mut(), lost)?;
+    transaction.put_boot(boot)?;
+    transaction.commit()?;
+    for Dropped { name, image, loss } in &dropped {
         tracing::warn!(
             snapshot = name,
-            id = record.id,
-            "dropping a snapshot whose directory, or whose parent's, is missing"
+            image,
+            ?loss,
+            "a snapshot is gone: its files were lost, or those of its parents; if it belongs to an image, remove and pull that again"
         );
-        transaction.delete(&name, &record)?;
-        dropped.push(name);
     }
-    transaction.commit()?;
-    dropped.sort_unstable();
     Ok(dropped)
 }
 
-/// Jobs and layers of staged trees that are kept; records whose tree is missing are dropped.
-fn kept_staged(layout: &Layout, meta: &dyn MetaStore) -> Result<BTreeSet<(String, String)>> {
-    let (kept, lost): (Vec<_>, Vec<_>) = meta.read()?.staged()?.into_iter().partition(|staged| {
-        layout
-            .staging()
-            .join(&staged.job)
-            .join(&staged.layer)
-            .join("fs")
-            .is_dir()
-    });
-    if !lost.is_empty() {
-        let mut transaction = meta.write()?;
-        for staged in lost {
-            transaction.delete_staged(&staged.key())?;
-        }
-        transaction.commit()?;
-    }
-    Ok(kept
+fn drop_all(
+    transaction: &mut (impl MetaWrite + ?Sized),
+    lost: Vec<(String, Record, Loss)>,
+) -> Result<Vec<Dropped>> {
+    let mut dropped = Vec::new();
+    let mut open: Vec<(String, Record, Loss, bool)> = lost
         .into_iter()
-        .map(|staged| (staged.job, staged.layer))
-        .collect())
+        .map(|(name, record, loss)| (name, record, loss, false))
+        .collect();
+    while let Some((name, record, loss, without_children)) = open.pop() {
+        if transaction.record(&name)?.is_none() {
+            continue;
+        }
+        if without_children {
+            transaction.delete(&name, &record)?;
+            let image = record.labels.get(IMAGE_LABEL).cloned();
+            dropped.push(Dropped { name, image, loss });
+            continue;
+        }
+        let children = transaction.children(record.id)?;
+        open.push((name, record, loss, true));
+        for child in children {
+            let found = transaction.record(&child)?;
+            open.extend(found.map(|record| (child, record, Loss::Parent, false)));
+        }
+    }
+    Ok(dropped)
 }
 
 fn known_ids(meta: &dyn MetaStore) -> Result<BTreeSet<String>> {
@@ -114,3 +134,6 @@ fn discard_unless(layout: &Layout, directory: &Path, known: &BTreeSet<String>) -
     }
     Ok(discarded)
 }
+
+/// The image a client named when it had the layer pulled.
+const IMAGE_LABEL: &str = "containerd.io/snapshot/cri.image-ref";

@@ -10,7 +10,6 @@ use super::catalog::{self, Insertion};
 use super::error::{Result, StoreError};
 use super::layout::{self, Layout, Owner};
 use super::snapshot::{Format, Info, Labels, Usage};
-use super::staging::key_of;
 use super::{Inner, Store};
 use crate::digest::Digest;
 
@@ -31,6 +30,8 @@ pub struct CommitStaged {
     pub usage: Usage,
     /// How the tree lies on the disk.
     pub format: Format,
+    /// The tree hides everything below it, so mounts end there.
+    pub opaque_root: bool,
 }
 
 /// What [`Store::commit_staged`] did.
@@ -54,8 +55,8 @@ impl Store {
     /// There is one snapshot per parent and chain id: if it exists, the tree stays where it is. The tree's root takes its parent's owner and
     /// mode 0755, as every snapshot's. A crash leaves either the snapshot or a directory that the next opening clears.
     ///
-    /// What may wait for the disk, moving the tree and syncing the directories, is done before the transaction, so that no `Commit` or
-    /// `Remove`, which containerd calls within its own transaction, waits for it.
+    /// What may wait for the disk, moving the tree and syncing it where that is the policy, is done before the transaction, so that no
+    /// `Commit` or `Remove`, which containerd calls within its own transaction, waits for it.
     ///
     /// # Errors
     /// `NotFound` without such a parent, `InvalidArgument` if it is not committed, `StagedGone` without the tree; what is staged is then
@@ -72,7 +73,7 @@ impl Store {
             return Err(StoreError::StagedGone(request.fs));
         }
         let name = backend_name(&request.namespace, parent, &reference);
-        let insertion = Insertion {
+        let mut insertion = Insertion {
             id: self.reserved_id()?,
             reference: &reference,
             name: &name,
@@ -80,11 +81,17 @@ impl Store {
             labels: request.labels,
             usage: request.usage,
             format: request.format,
+            opaque_root: request.opaque_root,
+            unsynced: true,
         };
         let id = insertion.id;
         let place = inner.layout.upper(id);
         let committed = move_in(&inner.layout, &request.fs, id, owner)
-            .and_then(|()| commit_in(inner, &request.fs, insertion));
+            .and_then(|()| inner.durability.before_commit())
+            .and_then(|unsynced| {
+                insertion.unsynced = unsynced;
+                commit_in(inner, insertion)
+            });
         let give_back = match &committed {
             Ok(CommittedStaged::Linked { .. }) => false,
             Ok(CommittedStaged::Existed { .. }) => true,
@@ -124,7 +131,7 @@ impl Store {
         let parents = catalog::parents_of_new(view.as_ref(), parent)
             .map_err(|error| error.context("failed to create snapshot"))?;
         match parents.first() {
-            Some(&parent) => layout::owner_of(&self.inner.layout.upper(parent)),
+            Some(parent) => layout::owner_of(&self.inner.layout.upper(parent.id)),
             None => Ok(Owner { uid: 0, gid: 0 }),
         }
     }
@@ -159,7 +166,7 @@ impl ReservedIds {
     }
 }
 
-/// Moves the tree to the place of snapshot `id`, durably.
+/// Moves the tree to the place of snapshot `id`.
 fn move_in(layout: &Layout, staged: &Path, id: u64, owner: Owner) -> Result<()> {
     layout::give_to(staged, owner)?;
     layout::set_mode(staged, 0o755)?;
@@ -171,21 +178,14 @@ fn move_in(layout: &Layout, staged: &Path, id: u64, owner: Owner) -> Result<()> 
         layout.discard(&new);
         layout.discard(&layout.snapshot(id));
     }
-    moved?;
-    layout::sync_directory(&layout.snapshot(id))?;
-    layout::sync_directory(&layout.snapshots())
+    moved
 }
 
-fn commit_in(inner: &Inner, staged: &Path, insertion: Insertion<'_>) -> Result<CommittedStaged> {
+fn commit_in(inner: &Inner, insertion: Insertion<'_>) -> Result<CommittedStaged> {
     let (id, name) = (insertion.id, insertion.name.to_owned());
     let mut transaction = inner.meta.write()?;
     let existing = catalog::insert(transaction.as_mut(), insertion)
         .map_err(|error| error.context("failed to create snapshot"))?;
-    if existing.is_none()
-        && let Some(key) = key_of(&inner.layout, staged)
-    {
-        transaction.delete_staged(&key)?;
-    }
     transaction.commit()?;
     match existing {
         Some(name) => Ok(CommittedStaged::Existed { name }),

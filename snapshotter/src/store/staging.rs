@@ -1,7 +1,7 @@
 //! The hidden place where layers are unpacked ahead of their `Prepare`.
 //!
 //! Staged trees are no snapshots: nothing lists them, so containerd's garbage collector, which removes what it does not know, never sees
-//! one. A restart discards them, unless they were finished and recorded with [`Store::keep_staged`].
+//! one. A restart discards them, unless they were finished and noted with [`Store::keep_staged`].
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::error::{Result, StoreError};
-use super::layout::Layout;
-use super::meta::StagedLayer;
+use super::steps::passed;
 
 /// A directory under `staging/`, `<job>/<layer>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +44,7 @@ impl Store {
             .mode(0o700)
             .create(&staging.path)
             .map_err(StoreError::io("create directory", &staging.path))?;
+        passed("make a staging directory");
         Ok(staging)
     }
 
@@ -54,7 +54,6 @@ impl Store {
     /// `InvalidArgument` for names that are not single path components.
     pub fn discard_staged(&self, job: &str, layer: &str) -> Result<()> {
         let path = self.staging_path(job, layer)?;
-        self.forget_staged(|staged| staged.job == job && staged.layer == layer)?;
         if self.inner.layout.discard(&path) {
             self.inner.deleter.nudge();
         }
@@ -67,7 +66,6 @@ impl Store {
     /// `InvalidArgument` for a name that is not a single path component.
     pub fn discard_job(&self, job: &str) -> Result<()> {
         component(job)?;
-        self.forget_staged(|staged| staged.job == job)?;
         if self
             .inner
             .layout
@@ -78,56 +76,27 @@ impl Store {
         Ok(())
     }
 
-    /// Records that the tree of `layer` is finished and verified, so that the next opening of the store keeps it.
-    ///
-    /// The caller has made the tree durable before; without this a restart discards it. [`Self::commit_staged`] ends the record.
+    /// Discards a directory that [`Self::staging_directory`] made, in this run or an earlier one.
     ///
     /// # Errors
-    /// `InvalidArgument` for names that are not single path components, `NotFound` if there is no such tree.
-    pub fn keep_staged(&self, layer: &StagedLayer) -> Result<()> {
-        let path = self.staging_path(&layer.job, &layer.layer)?;
-        if !path.join("fs").is_dir() {
-            return Err(StoreError::NotFound(format!(
-                "staged tree {}",
-                path.display()
-            )));
+    /// `InvalidArgument` for any other directory.
+    pub fn discard_staging_directory(&self, directory: &Path) -> Result<()> {
+        let within = directory.strip_prefix(self.inner.layout.staging());
+        let names: Option<Vec<&str>> = within
+            .ok()
+            .and_then(|path| path.iter().map(|name| name.to_str()).collect());
+        match names.as_deref() {
+            Some(&[job, layer]) => self.discard_staged(job, layer),
+            _ => Err(StoreError::InvalidArgument(format!(
+                "{} is no staging directory",
+                directory.display()
+            ))),
         }
-        let mut transaction = self.inner.meta.write()?;
-        transaction.put_staged(layer)?;
-        transaction.commit()
     }
 
-    /// The staged layers that were kept and not committed or discarded since.
-    pub fn kept_staged(&self) -> Result<Vec<StagedLayer>> {
-        self.inner.meta.read()?.staged()
-    }
-
-    /// The directory of a staged layer, which must exist.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for names that are not single path components, `NotFound` without it.
-    pub fn existing_staging_directory(&self, job: &str, layer: &str) -> Result<StagingDirectory> {
-        let path = self.staging_path(job, layer)?;
-        if !path.join("fs").is_dir() {
-            return Err(StoreError::NotFound(format!(
-                "staged tree {}",
-                path.display()
-            )));
-        }
-        Ok(StagingDirectory { path })
-    }
-
-    /// Drops the records of staged layers; takes a transaction only if there are any.
-    fn forget_staged(&self, of: impl Fn(&StagedLayer) -> bool) -> Result<()> {
-        let forgotten: Vec<_> = self.kept_staged()?.into_iter().filter(of).collect();
-        if forgotten.is_empty() {
-            return Ok(());
-        }
-        let mut transaction = self.inner.meta.write()?;
-        for staged in forgotten {
-            transaction.delete_staged(&staged.key())?;
-        }
-        transaction.commit()
+    /// A name for a job that no other run of the process has.
+    pub fn new_job(&self) -> String {
+        format!("pulls-{:x}", self.inner.layout.unique())
     }
 
     fn staging_path(&self, job: &str, layer: &str) -> Result<PathBuf> {
@@ -135,12 +104,6 @@ impl Store {
         component(layer)?;
         Ok(self.inner.layout.staging().join(job).join(layer))
     }
-}
-
-/// The key of the record that a staged tree may have, from where it lies.
-pub(super) fn key_of(layout: &Layout, staged: &Path) -> Option<String> {
-    let within = staged.strip_prefix(layout.staging()).ok()?.parent()?;
-    within.to_str().map(str::to_owned)
 }
 
 fn component(name: &str) -> Result<()> {

@@ -5,10 +5,8 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -16,57 +14,14 @@ use rustix::io::Errno;
 
 use super::layout::Layout;
 use super::snapshot::now_ns;
+use super::worker::Worker;
 
-/// The thread that empties the trash; it ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Deleter {
-    nudges: Option<SyncSender<()>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Deleter {
-    /// Starts the thread, which first empties what an earlier run left.
-    pub(super) fn start(layout: &Layout, pause: Pause) -> std::io::Result<Self> {
-        // One waiting nudge says as much as ten: the thread looks at all of the trash each time.
-        let (nudges, nudged) = sync_channel(1);
-        let trash = layout.trash();
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = thread::Builder::new().name("trash".to_owned()).spawn({
-            let stop = stop.clone();
-            move || run(&trash, pause, &nudged, &stop)
-        })?;
-        let deleter = Self {
-            stop,
-            nudges: Some(nudges),
-            thread: Some(thread),
-        };
-        deleter.nudge();
-        Ok(deleter)
-    }
-
-    /// Says that there may be something to delete.
-    pub(super) fn nudge(&self) {
-        if let Some(Err(TrySendError::Disconnected(()))) =
-            self.nudges.as_ref().map(|nudges| nudges.try_send(()))
-        {
-            tracing::error!(
-                "the thread that deletes removed snapshots has ended; disk space is not freed until the next start"
-            );
-        }
-    }
-}
-
-impl Drop for Deleter {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.nudges = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that deletes removed snapshots panicked");
-        }
-    }
+/// Starts the thread that empties the trash; it begins with what an earlier run left.
+pub(super) fn start_deleter(layout: &Layout, pause: Pause) -> std::io::Result<Worker> {
+    let trash = layout.trash();
+    let deleter = Worker::start("trash", move |stop| empty(&trash, pause, stop))?;
+    deleter.nudge();
+    Ok(deleter)
 }
 
 /// How gently the trash is emptied: a rest after so many entries.
@@ -88,21 +43,19 @@ impl Default for Pause {
     }
 }
 
-fn run(trash: &Path, pause: Pause, nudged: &Receiver<()>, stop: &AtomicBool) {
-    while nudged.recv().is_ok() && !stop.load(Ordering::Relaxed) {
-        let mut emptying = Emptying {
-            path: trash,
-            pause,
-            stop,
-            deleted: 0,
-            sequence: now_ns(),
-            device: 0,
-        };
-        match emptying.empty() {
-            Ok(()) | Err(Errno::CANCELED) => {}
-            Err(error) => {
-                tracing::warn!(path = %trash.display(), %error, "failed to empty the trash; it is tried again at the next removal");
-            }
+fn empty(trash: &Path, pause: Pause, stop: &AtomicBool) {
+    let mut emptying = Emptying {
+        path: trash,
+        pause,
+        stop,
+        deleted: 0,
+        sequence: now_ns(),
+        device: 0,
+    };
+    match emptying.empty() {
+        Ok(()) | Err(Errno::CANCELED) => {}
+        Err(error) => {
+            tracing::warn!(path = %trash.display(), %error, "failed to empty the trash; it is tried again at the next removal");
         }
     }
 }

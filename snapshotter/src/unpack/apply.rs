@@ -97,7 +97,7 @@ fn apply_entry(
             let shown = char::from(typeflag).escape_default();
             return Err(bad(
                 &path,
-                format!("entries of type {shown:?} cannot be unpacked"),
+                format!("entries of type '{shown}' cannot be unpacked"),
             ));
         }
     }

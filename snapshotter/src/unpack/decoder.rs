@@ -5,10 +5,11 @@ use std::io::{ErrorKind, Read};
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
-use crate::inflate::Gzip;
+use crate::inflate::{Checkpoint, Gzip};
 
 use super::decompress::{Decompressor, SNIFF_BYTES};
 use super::error::UnpackError;
+use super::indexing::Indexing;
 use super::progress::{Progress, Waiting};
 use super::spec::LayerSpec;
 
@@ -18,6 +19,7 @@ pub(super) struct Decoder<R> {
     /// The last step filled the output: there may be more without further input.
     has_more: bool,
     decompressor: Option<Decompressor>,
+    indexing: Indexing,
 }
 
 /// The compressed bytes, hashed and measured as they come.
@@ -34,7 +36,7 @@ pub(super) struct Input<R> {
 
 impl<R: Read> Decoder<R> {
     /// Reads `source` from the layer's first byte.
-    pub(super) fn new(source: R, spec: LayerSpec) -> Self {
+    pub(super) fn new(source: R, spec: LayerSpec, indexing: Indexing) -> Self {
         Self {
             input: Input {
                 source,
@@ -48,6 +50,7 @@ impl<R: Read> Decoder<R> {
             },
             has_more: false,
             decompressor: None,
+            indexing,
         }
     }
 
@@ -56,16 +59,25 @@ impl<R: Read> Decoder<R> {
         self.input.bytes_in
     }
 
-    /// The gzip stream in the middle of which it stands, to go on with elsewhere, and what it is read from.
+    /// The gzip stream in the middle of which it stands, to go on with elsewhere, what it is read from, and where it can be
+    /// entered.
     ///
     /// Give it back with [`put_gzip`](Self::put_gzip), with everything decoded that was read.
-    pub(super) fn take_gzip(&mut self) -> Option<(Gzip, &mut Input<R>)> {
+    pub(super) fn take_gzip(&mut self) -> Option<(Gzip, &mut Input<R>, &[Checkpoint])> {
         match self.decompressor.take() {
-            Some(Decompressor::Gzip(gzip)) => Some((*gzip, &mut self.input)),
+            Some(Decompressor::Gzip(gzip)) => Some((*gzip, &mut self.input, &self.indexing.known)),
             other => {
                 self.decompressor = other;
                 None
             }
+        }
+    }
+
+    /// The checkpoints that were noted.
+    pub(super) fn take_checkpoints(&mut self) -> Vec<Checkpoint> {
+        match &mut self.decompressor {
+            Some(Decompressor::Gzip(gzip)) => gzip.take_checkpoints(),
+            _ => Vec::new(),
         }
     }
 
@@ -86,7 +98,13 @@ impl<R: Read> Decoder<R> {
         let mut was_idle = false;
         while filled < output.len() {
             let Some(decompressor) = &mut self.decompressor else {
-                self.decompressor = Some(self.input.decompressor(progress)?);
+                let mut decompressor = self.input.decompressor(progress)?;
+                if let (Decompressor::Gzip(gzip), Some(span_bytes)) =
+                    (&mut decompressor, self.indexing.note_span_bytes)
+                {
+                    gzip.record(span_bytes);
+                }
+                self.decompressor = Some(decompressor);
                 continue;
             };
             let input = &mut self.input;

@@ -15,10 +15,13 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
+use crate::inflate::Checkpoint;
+
 use super::apply;
 use super::bounds::Bounds;
 use super::decoder::Decoder;
 use super::error::UnpackError;
+use super::indexing::Indexing;
 use super::progress::{Progress, ThreadPermit};
 use super::sink::{Sink, Staged};
 use super::spec::LayerSpec;
@@ -50,6 +53,8 @@ pub struct Unpacked {
     pub compressed_bytes: u64,
     /// Bytes of the tar stream, with what follows the archive's end.
     pub uncompressed_bytes: u64,
+    /// What was noted of the compressed stream.
+    pub checkpoints: Vec<Checkpoint>,
 }
 
 /// Unpacks one layer from `source` into `sink`.
@@ -72,7 +77,22 @@ pub fn unpack<R: Read + Send>(
     bounds: &Bounds,
     controls: Controls<'_>,
 ) -> Result<Unpacked, UnpackError> {
-    let decoder = Decoder::new(source, spec.clone());
+    unpack_indexed(source, spec, Indexing::default(), sink, bounds, controls)
+}
+
+/// [`unpack`] with what is known of the compressed stream, or with noting it.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_indexed<R: Read + Send>(
+    source: R,
+    spec: &LayerSpec,
+    indexing: Indexing,
+    sink: Box<dyn Sink>,
+    bounds: &Bounds,
+    controls: Controls<'_>,
+) -> Result<Unpacked, UnpackError> {
+    let decoder = Decoder::new(source, spec.clone(), indexing);
     thread::scope(|scope| {
         let mut supply = Supply::new(scope, decoder, bounds.clone(), controls);
         let outcome = guarded("files", || {
@@ -98,6 +118,7 @@ fn run<'scope, R: Read + Send + 'scope>(
         staged: sink.finish()?,
         compressed_bytes: totals.compressed_bytes,
         uncompressed_bytes: totals.uncompressed_bytes,
+        checkpoints: totals.checkpoints,
     })
 }
 

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use super::decoder::Decoder;
 use super::error::UnpackError;
+use super::indexing::Indexing;
 use super::progress::Progress;
 use super::spec::LayerSpec;
 
@@ -19,7 +20,7 @@ pub fn decompress<R: Read>(
     mut buffer_bytes: impl FnMut() -> usize,
 ) -> Result<(Vec<u8>, bool), UnpackError> {
     let progress = Progress::new();
-    let mut decoder = Decoder::new(source, spec.clone());
+    let mut decoder = Decoder::new(source, spec.clone(), Indexing::default());
     let mut bytes = Vec::new();
     while bytes.len() <= bytes_max {
         let end = bytes.len();

@@ -15,6 +15,7 @@ mod corruption;
 mod directories;
 mod disks;
 mod hostile;
+mod hosts;
 mod output;
 mod signals;
 mod strategies;

@@ -101,6 +101,31 @@ impl Member {
         self
     }
 
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    pub fn link_target(&self) -> &[u8] {
+        &self.link
+    }
+
+    pub fn typeflag(&self) -> u8 {
+        self.typeflag
+    }
+
+    pub fn is_device(&self) -> bool {
+        matches!(self.typeflag, b'3' | b'4')
+    }
+
+    pub fn is_ustar(&self) -> bool {
+        self.magic == USTAR
+    }
+
+    pub fn named(mut self, name: impl AsRef<[u8]>) -> Self {
+        self.name = name.as_ref().to_vec();
+        self
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if !self.pax.is_empty() {
@@ -118,7 +143,48 @@ impl Member {
     }
 
     pub fn is_whiteout(&self) -> bool {
-        self.name.windows(4).any(|part| part == b".wh.")
+        self.data_or_name_contains(b".wh.")
+    }
+
+    /// Whether the name, a record or the data, which may be a long name, contains these bytes.
+    pub fn data_or_name_contains(&self, bytes: &[u8]) -> bool {
+        let contains = |text: &[u8]| text.windows(bytes.len()).any(|part| part == bytes);
+        contains(&self.name)
+            || contains(&self.data)
+            || self.pax.iter().any(|(_, value)| contains(value))
+    }
+
+    /// The name that an entry has by the headers in front of it.
+    pub fn effective_name(entry: &[Self]) -> Vec<u8> {
+        let long = entry.iter().rfind(|member| member.typeflag == b'L');
+        let Some(last) = entry.last() else {
+            return Vec::new();
+        };
+        let in_records = || {
+            let record = last.pax.iter().rfind(|(key, _)| key == b"path");
+            record.map(|(_, value)| value.clone())
+        };
+        let in_header = || {
+            let prefix = last.patches.iter().find(|(offset, _)| *offset == 345);
+            match prefix {
+                Some((_, prefix)) => [prefix, &b"/"[..], &last.name].concat(),
+                None => last.name.clone(),
+            }
+        };
+        long.map(|long| long.data.strip_suffix(b"\0").unwrap_or(&long.data).to_vec())
+            .or_else(in_records)
+            .unwrap_or_else(in_header)
+    }
+
+    /// Whether the header or a record says this modification time; one of 1970 may stand for any that no file can have.
+    pub fn may_have_time(&self, mtime: (i64, i64)) -> bool {
+        mtime == (0, 0)
+            || mtime == (self.mtime as i64, 0)
+            || self.pax.iter().any(|(key, value)| {
+                let seconds = mtime.0.to_string();
+                key == b"mtime" && value.starts_with(seconds.as_bytes())
+            })
+            || self.patches.iter().any(|(offset, _)| *offset == 136)
     }
 
     /// The name, if the member is a directory and no marker.
@@ -162,8 +228,7 @@ impl Member {
 
 impl std::fmt::Debug for Member {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (name, link) = (text(&self.name), text(&self.link));
+        let short = |bytes: &[u8]| bytes[..bytes.len().min(60)].escape_ascii().to_string();
         let Self {
             mode,
             uid,
@@ -173,15 +238,18 @@ impl std::fmt::Debug for Member {
         } = self;
         write!(
             f,
-            "{}{mode:04o} {uid}:{gid} @{mtime} {name:?}",
+            "{} {mode:04o} {uid}:{gid} @{mtime}",
             char::from(self.typeflag)
         )?;
-        write!(
-            f,
-            " -> {link:?} {}b +{} records",
-            self.data.len(),
-            self.pax.len()
-        )
+        write!(f, " {:?} -> {:?}", short(&self.name), short(&self.link))?;
+        write!(f, " {}b {:?}", self.data.len(), short(&self.data))?;
+        for (key, value) in &self.pax {
+            write!(f, " {}={:?}", short(key), short(value))?;
+        }
+        for (offset, bytes) in &self.patches {
+            write!(f, " at {offset}: {:?}", short(bytes))?;
+        }
+        Ok(())
     }
 }
 

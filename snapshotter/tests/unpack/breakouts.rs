@@ -319,14 +319,42 @@ fn whiteout_cases() -> Vec<Case> {
     ]
 }
 
+/// All families but [`CHMOD`], which needs a file outside.
+fn cases() -> Vec<Case> {
+    [symlink_cases(), hardlink_cases(), whiteout_cases()].concat_all()
+}
+
+#[test]
+fn all_34_families_are_here() {
+    let mut families: Vec<&str> = cases().iter().map(|(name, ..)| *name).collect();
+    families.push(CHMOD);
+    assert_eq!(families.len(), 34);
+    let Ok(source) = std::fs::read_to_string(CONTAINERD_TESTS) else {
+        eprintln!(
+            "SKIPPED all_34_families_are_here: needs golang-github-containerd-containerd-dev"
+        );
+        assert!(std::env::var_os("PARAPULL_REQUIRE_ALL").is_none_or(|value| value != "1"));
+        return;
+    };
+    let function = source.split("func TestBreakouts").nth(1).unwrap();
+    let function = function.split("\nfunc ").next().unwrap();
+    let names = function.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("name:")?;
+        Some(name.trim().trim_matches(&['"', ','][..]))
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() >= 33, "{names:?}");
+    for name in names {
+        assert!(families.contains(&name), "{name} is missing");
+    }
+}
+
 #[test]
 fn breakouts_stay_inside() {
     if !is_root("breakouts_stay_inside") {
         return;
     }
-    let cases = [symlink_cases(), hardlink_cases(), whiteout_cases()].concat_all();
-    assert_eq!(cases.len(), 33);
-    for (name, members, expected) in cases {
+    for (name, members, expected) in cases() {
         let outcome = at(&archive(members), Position::Bottom);
         for expected in expected {
             match (&outcome, expected) {
@@ -410,3 +438,9 @@ impl<T, const N: usize> ConcatAll<T> for [Vec<T>; N] {
         self.into_iter().flatten().collect()
     }
 }
+
+/// The family that changes the mode of a file outside, in a test of its own.
+const CHMOD: &str = "HardlinkSymlinkChmod";
+/// containerd's test, where Debian's package has it.
+const CONTAINERD_TESTS: &str =
+    "/usr/share/gocode/src/github.com/containerd/containerd/archive/tar_test.go";

@@ -1,24 +1,44 @@
-// Applies a tar archive from standard input to a directory, as containerd's overlayfs applier or, without parents,
-// as its applier for plain directories does.
+// Applies tar archives to directories, as containerd's overlayfs applier or, at the bottom, as its applier for plain
+// directories does. Each line of the input is one order: the archive, the directory and the lower layers, the topmost
+// first, separated by tabs; without a lower layer the directory is the bottom. Each answer is a line: "ok", or why not.
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/containerd/containerd/archive"
 )
 
 func main() {
-	var options []archive.ApplyOpt
-	if os.Args[1] == "upper" {
-		options = append(options, archive.WithConvertWhiteout(archive.OverlayConvertWhiteout), archive.WithParents(os.Args[3:]))
+	// As the service has it, whatever a test does to its own.
+	syscall.Umask(0o022)
+	orders := bufio.NewScanner(os.Stdin)
+	orders.Buffer(nil, 1<<20)
+	for orders.Scan() {
+		answer := "ok"
+		if err := apply(strings.Split(orders.Text(), "\t")); err != nil {
+			answer = strings.ReplaceAll(err.Error(), "\n", " ")
+		}
+		fmt.Println(answer)
 	}
-	_, err := archive.Apply(context.Background(), filepath.Clean(os.Args[2]), os.Stdin, options...)
+}
+
+func apply(order []string) error {
+	layer, err := os.Open(order[0])
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return err
 	}
+	defer layer.Close()
+	var options []archive.ApplyOpt
+	if lowers := order[2:]; len(lowers) > 0 {
+		options = append(options, archive.WithConvertWhiteout(archive.OverlayConvertWhiteout), archive.WithParents(lowers))
+	}
+	_, err = archive.Apply(context.Background(), filepath.Clean(order[1]), bufio.NewReader(layer), options...)
+	return err
 }

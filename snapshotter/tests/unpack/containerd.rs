@@ -2,68 +2,16 @@
 //!
 //! What may differ is listed in [`allowed`] and [`normal`]; each item is a row of the decisions.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::path::Path;
 
 use parapull_snapshotter::unpack::{FixError, Position, UnpackError};
 use proptest::prelude::*;
 
+use super::applier::Applier;
 use super::archive::{GNU, Member, V7, archive, dir, file, hardlink, record, symlink};
 use super::lane::{Layer, at, is_root, place};
 use super::linking::acl;
 use super::tree::{Node, Tree};
-
-/// The applier as a program, or `None`, loudly, where it cannot be built.
-fn applier() -> Option<&'static Path> {
-    static APPLIER: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
-    let built = APPLIER.get_or_init(|| {
-        let place = tempfile::tempdir().unwrap();
-        let program = place.path().join("apply");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/unpack/containerd.go");
-        let compiled = Path::new(PACKAGES).join("src/github.com/containerd/containerd/archive").is_dir()
-            && Command::new("go")
-                .args(["build", "-o"])
-                .args([&program, &source])
-                .env("GO111MODULE", "off")
-                .env("GOPATH", PACKAGES)
-                .env("GOCACHE", place.path().join("cache"))
-                .status()
-                .is_ok_and(|status| status.success());
-        if !compiled {
-            eprintln!("SKIPPED comparison with containerd: needs go and golang-github-containerd-containerd-dev");
-            assert!(std::env::var_os("PARAPULL_REQUIRE_ALL").is_none_or(|value| value != "1"));
-            return None;
-        }
-        Some((place, program))
-    });
-    built.as_ref().map(|(_, program)| program.as_path())
-}
-
-fn apply(
-    program: &Path,
-    tar: &[u8],
-    root: &Path,
-    lowers: Option<&[PathBuf]>,
-) -> Result<(), String> {
-    std::fs::create_dir(root).unwrap();
-    let mut child = Command::new(program)
-        .arg(if lowers.is_some() { "upper" } else { "bottom" })
-        .arg(root)
-        .args(lowers.unwrap_or_default())
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // The applier may stop reading early.
-    let _ = child.stdin.take().unwrap().write_all(tar);
-    let output = child.wait_with_output().unwrap();
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).into_owned())
-}
 
 fn component() -> impl Strategy<Value = &'static str> {
     prop_oneof![4 => Just("a"), 4 => Just("b"), 3 => Just("c"), 1 => Just(".."), 1 => Just(".")]
@@ -214,20 +162,20 @@ proptest! {
         if !is_root("random_layers_are_as_containerd_unpacks_them") {
             return Ok(());
         }
-        let Some(program) = applier() else {
+        let Some(applier) = Applier::get() else {
             return Ok(());
         };
         let place = place();
         let (lower_root, upper_root) = (place.path().join("lower"), place.path().join("upper"));
         let tar = archive(lower.clone());
-        let theirs = apply(program, &tar, &lower_root, None);
+        let theirs = applier.apply(&tar, &lower_root, &[]);
         let compared = compare("bottom", &lower, at(&tar, Position::Bottom), (theirs, &lower_root))?;
         let Some(bottom) = compared else {
             return Ok(());
         };
         let tar = archive(upper.clone());
         let lowers = [bottom.root()];
-        let theirs = apply(program, &tar, &upper_root, Some(&lowers));
+        let theirs = applier.apply(&tar, &upper_root, &lowers);
         let mut needs_parents = false;
         let fixed = at(&tar, Position::Upper).inspect(|layer| match layer.staged.fix_implied(&lowers) {
             Ok(()) => {}
@@ -321,13 +269,13 @@ proptest! {
         if !is_root("mutated_archives_are_as_containerd_unpacks_them") {
             return Ok(());
         }
-        let Some(program) = applier() else {
+        let Some(applier) = Applier::get() else {
             return Ok(());
         };
         let tar = mutated(&mutations);
         let place = place();
         let root = place.path().join("theirs");
-        let theirs = apply(program, &tar, &root, None);
+        let theirs = applier.apply(&tar, &root, &[]);
         let ours = at(&tar, Position::Bottom);
         if !differs_on_purpose(&ours, &theirs) {
             compare("bottom", &[], ours, (theirs, &root))?;
@@ -342,6 +290,3 @@ fn cases() -> u32 {
         .and_then(|cases| cases.parse().ok())
         .unwrap_or(40)
 }
-
-/// Where Debian keeps Go packages.
-const PACKAGES: &str = "/usr/share/gocode";

@@ -2,7 +2,9 @@
 
 use parapull_snapshotter::unpack::Class;
 
-use super::archive::{MTIME, Member, archive, dir, file, hardlink, open_archive, symlink};
+use super::archive::{
+    GNU, MTIME, Member, archive, dir, file, hardlink, open_archive, record, symlink,
+};
 use super::lane::{bottom, is_root, refused, upper};
 use super::whiteouts::whiteout;
 
@@ -166,6 +168,31 @@ fn row_09_times_belong_to_the_entry_that_is_finally_there() {
 }
 
 #[test]
+fn row_10_a_global_header_is_never_an_entry() {
+    if !is_root("row_10_a_global_header_is_never_an_entry") {
+        return;
+    }
+    let global = |name: &str| Member::new(b'g', name).data(record(b"comment", b"any"));
+    let members = [
+        file("f", "kept"),
+        global("f"),
+        global("parent/of/it"),
+        global(".wh.hidden"),
+        global("d/.wh..wh..opq"),
+        dir("d"),
+    ];
+    for layer in [
+        upper(&archive(members.clone())),
+        bottom(&archive(members.clone())),
+    ] {
+        let tree = layer.unwrap().tree();
+        assert_eq!(tree.paths(), ["d", "f"]);
+        assert_eq!(tree.at("f").size, 4);
+        assert!(!tree.at("d").is_opaque());
+    }
+}
+
+#[test]
 fn row_11_numbers_that_would_be_cut_are_refused() {
     if !is_root("row_11_numbers_that_would_be_cut_are_refused") {
         return;
@@ -179,6 +206,60 @@ fn row_11_numbers_that_would_be_cut_are_refused() {
     for member in cases {
         assert_eq!(refused(&archive([member])), Class::BadImage);
     }
+}
+
+#[test]
+fn row_12_times_before_1970_and_after_2262_are_1970() {
+    if !is_root("row_12_times_before_1970_and_after_2262_are_1970") {
+        return;
+    }
+    // 2^63 nanoseconds after 1970 are 9,223,372,036.854775807 s.
+    let cases = [
+        ("-1", (0, 0)),
+        ("-0.5", (0, 0)),
+        ("0", (0, 0)),
+        ("0.000000001", (0, 1)),
+        ("9223372036.854775807", (9_223_372_036, 854_775_807)),
+        ("9223372036.854775808", (0, 0)),
+        ("9223372037", (0, 0)),
+        ("17179869184", (0, 0)),
+    ];
+    for (time, expected) in cases {
+        let members = [
+            file("f", "x").pax("mtime", time),
+            dir("d").pax("mtime", time),
+            symlink("s", "f").pax("mtime", time),
+        ];
+        let tree = upper(&archive(members)).unwrap().tree();
+        for path in ["f", "d", "s"] {
+            assert_eq!(tree.at(path).mtime, expected, "{path} at {time}");
+        }
+    }
+}
+
+#[test]
+fn row_13_forty_symlinks_are_followed_and_no_more() {
+    if !is_root("row_13_forty_symlinks_are_followed_and_no_more") {
+        return;
+    }
+    let chain = |links: usize| {
+        let mut members = vec![dir("t0")];
+        members.extend((1..=links).map(|n| symlink(format!("t{n}"), format!("t{}", n - 1))));
+        members.push(file(format!("t{links}/f"), "x"));
+        archive(members)
+    };
+    assert_eq!(upper(&chain(40)).unwrap().tree().at("t0/f").size, 1);
+    assert_eq!(refused(&chain(41)), Class::BadImage);
+}
+
+#[test]
+fn row_13_a_hard_link_to_a_symlink_with_a_slash_is_refused() {
+    if !is_root("row_13_a_hard_link_to_a_symlink_with_a_slash_is_refused") {
+        return;
+    }
+    let link = |target: &str| archive([file("f", "x"), symlink("s", "f"), hardlink("h", target)]);
+    assert_eq!(refused(&link("s/")), Class::BadImage);
+    assert_eq!(upper(&link("s")).unwrap().tree().at("h").kind, 'l');
 }
 
 #[test]
@@ -271,6 +352,41 @@ fn row_16_a_whiteout_prefix_on_a_parent_is_an_ordinary_name() {
     }
     let tree = upper(&archive([file(".wh.d/x", "x")])).unwrap().tree();
     assert_eq!(tree.paths(), [".wh.d", ".wh.d/x"]);
+}
+
+#[test]
+fn row_16_aufs_records_are_skipped() {
+    if !is_root("row_16_aufs_records_are_skipped") {
+        return;
+    }
+    let members = [
+        dir(".wh..wh.plnk"),
+        file(".wh..wh.plnk/12.34", "x"),
+        whiteout("d/.wh..wh.orph"),
+        file("f", "x"),
+    ];
+    let tree = upper(&archive(members)).unwrap().tree();
+    assert_eq!(tree.paths(), ["f"]);
+}
+
+#[test]
+fn row_17_old_sparse_and_contiguous_files_are_files() {
+    if !is_root("row_17_old_sparse_and_contiguous_files_are_files") {
+        return;
+    }
+    let sparse = Member::new(b'S', "s")
+        .magic(GNU)
+        .data("data")
+        .patch(386, format!("{:011o}\0{:011o}\0", 10, 4))
+        .patch(483, format!("{:011o}\0", 20));
+    let tree = upper(&archive([
+        sparse,
+        Member::new(b'7', "c").data("contiguous"),
+    ]))
+    .unwrap()
+    .tree();
+    assert_eq!((tree.at("s").kind, tree.at("s").size), ('f', 20));
+    assert_eq!((tree.at("c").kind, tree.at("c").size), ('f', 10));
 }
 
 #[test]

@@ -1,17 +1,21 @@
 //! Helpers first, then one module per family of cases.
 
+pub mod applier;
 pub mod archive;
 pub mod lane;
 pub mod tree;
 
+mod audit;
 mod breakouts;
 mod containerd;
 mod decisions;
 mod differential;
 mod linking;
+mod machine;
 mod metadata;
 mod names;
 mod pipeline;
+mod sequences;
 mod streams;
 mod threads;
 mod types;

@@ -1,9 +1,11 @@
 //! However many threads a lane has, and whenever that changes, it makes the same layer.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 
+use flate2::{Compression, write::GzEncoder};
 use parapull_snapshotter::unpack::{
-    Bounds, Controls, Encoding, OverlaySink, Position, Progress, ThreadPermit, unpack,
+    Bounds, Controls, Encoding, Indexing, OverlaySink, Position, Progress, ThreadPermit, unpack,
+    unpack_indexed,
 };
 
 use super::archive::{archive, file};
@@ -115,18 +117,9 @@ fn a_layer_inflated_in_pieces_is_the_same_layer() {
     if !is_root("a_layer_inflated_in_pieces_is_the_same_layer") {
         return;
     }
-    // Letters drawn at random: a quarter is saved by shorter codes, so every block has codes of its own.
-    let mut state = 1_u64;
-    let text: Vec<u8> = std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        b'A' + (state >> 59) as u8
-    })
-    .take(14 << 20)
-    .collect();
+    let text = letters(14 << 20);
     let tar = archive([file("text", &text)]);
-    let compressed = gzip(&tar);
+    let compressed = gzip_in_blocks(&tar);
     let spec = spec(&compressed, &tar, Encoding::Sniffed);
     for changes in [false, true] {
         let place = place();
@@ -149,4 +142,74 @@ fn a_layer_inflated_in_pieces_is_the_same_layer() {
         assert_eq!(progress.bytes_in(), compressed.len() as u64);
         assert!(std::fs::read(unpacked.staged.root.join("text")).unwrap() == text);
     }
+}
+
+#[test]
+fn a_layer_entered_at_checkpoints_is_the_same_layer() {
+    if !is_root("a_layer_entered_at_checkpoints_is_the_same_layer") {
+        return;
+    }
+    let tar = archive([
+        file("letters", letters(14 << 20)),
+        file("zeros", vec![0; 9 << 20]),
+    ]);
+    let compressed = gzip_in_blocks(&tar);
+    let spec = spec(&compressed, &tar, Encoding::Sniffed);
+    let mut known = Vec::new();
+    for (threads, span_bytes) in [
+        (1, Some(1 << 20)),
+        (2, Some(1 << 20)),
+        (5, None),
+        (4, Some(1 << 20)),
+    ] {
+        let place = place();
+        let sink = OverlaySink::new(&place.path().join("layer"), Position::Upper).unwrap();
+        let indexing = Indexing {
+            known: known.clone(),
+            note_span_bytes: span_bytes,
+        };
+        let controls = Controls {
+            threads: &ThreadPermit::new(threads),
+            progress: &Progress::new(),
+            stop_source: &|| {},
+        };
+        let bounds = Bounds::default();
+        let unpacked = unpack_indexed(
+            &compressed[..],
+            &spec,
+            indexing,
+            Box::new(sink),
+            &bounds,
+            controls,
+        );
+        let unpacked = unpacked.unwrap();
+        assert_eq!(unpacked.uncompressed_bytes, tar.len() as u64);
+        if span_bytes.is_some() {
+            assert!(
+                known.is_empty() || known == unpacked.checkpoints,
+                "{threads} threads"
+            );
+            known = unpacked.checkpoints;
+            assert!(known.len() > 13, "{} checkpoints", known.len());
+        }
+    }
+}
+
+/// Letters drawn at random: a quarter is saved by shorter codes, so every block has codes of its own.
+fn letters(bytes: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let draw = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        b'A' + (state >> 59) as u8
+    };
+    std::iter::repeat_with(draw).take(bytes).collect()
+}
+
+/// At zlib's usual level: the quickest one makes one block of everything.
+fn gzip_in_blocks(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }

@@ -68,6 +68,12 @@ impl Tree {
         for entry in entries {
             let separator = if above.is_empty() { &b""[..] } else { b"/" };
             let path = [above, separator, entry.file_name().as_bytes()].concat();
+            // Where nothing lower has the name of a whiteout, overlayfs lists it and does not find it.
+            if std::fs::symlink_metadata(entry.path())
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+            {
+                continue;
+            }
             let node = Node::read(&entry.path(), &path, firsts);
             let is_directory = node.kind == 'd';
             self.0.insert(path.clone(), node);

@@ -310,6 +310,26 @@ fn case_08_hard_links_to_what_the_layer_does_not_have_are_refused() {
 }
 
 #[test]
+fn case_08_a_hard_link_in_the_place_of_what_leads_to_its_target_is_refused() {
+    if !is_root("case_08_a_hard_link_in_the_place_of_what_leads_to_its_target_is_refused") {
+        return;
+    }
+    let cases = [
+        vec![
+            dir("d"),
+            symlink("s", "d"),
+            file("s/f", "x"),
+            hardlink("s", "s/f"),
+        ],
+        vec![file("d/f", "x"), hardlink("d", "d/f")],
+        vec![file("f", "x"), hardlink("f", "f")],
+    ];
+    for members in cases {
+        assert_eq!(refused(&archive(members)), Class::BadImage);
+    }
+}
+
+#[test]
 fn case_09_symlinks_are_kept_verbatim_with_their_own_owner_and_time() {
     if !is_root("case_09_symlinks_are_kept_verbatim_with_their_own_owner_and_time") {
         return;

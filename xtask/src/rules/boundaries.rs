@@ -113,8 +113,8 @@ const BOUNDARIES: &[Boundary] = &[
         )],
     },
     Boundary {
-        rule: "only `unpack`, `spool` and `store` make files; hand the data to one of them",
-        owners: &["unpack", "spool", "store"],
+        rule: "only `unpack`, `spool`, `store` and `index` make files; hand the data to one of them",
+        owners: &["unpack", "spool", "store", "index"],
         paths: &["tempfile"],
         parts: &[],
         calls: &[

@@ -1,4 +1,7 @@
 //! What is left when the process dies at each step, and that the next opening puts it in order.
+//!
+//! Every effect on the disk says that it is done (`steps`), and every operation is ended after each of its effects in turn. A panic stands for
+//! the end of the process: no error path runs, and of the destructors only those that close files and forget transactions.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,36 +9,35 @@ use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 
-use super::super::memory::{CRASH_AFTER, CRASH_BEFORE, FAIL, MemoryMeta};
-use super::super::staged::{CommitStaged, CommittedStaged};
-use super::super::{Format, Labels, Result, Store, Usage};
-use super::{commit_empty, open, open_over, snapshot_directories, temporary_directory};
+use super::super::memory::MemoryMeta;
+use super::super::staged::CommittedStaged;
+use super::super::steps::crash_after;
+use super::super::{KeptLayer, Labels, Recovery, Result, Store, StoreError};
+use super::{
+    commit_empty, commit_request, names, open, open_over, snapshot_directories, staged_tree,
+    temporary_directory,
+};
 use crate::digest::Digest;
-
-fn staged(store: &Store, parent: Option<&str>) -> CommitStaged {
-    let staging = store.staging_directory("job", "layer").unwrap();
-    fs::create_dir(staging.fs()).unwrap();
-    fs::write(staging.fs().join("file"), b"content").unwrap();
-    CommitStaged {
-        snapshot_ref: Digest::of(b"chain"),
-        parent: parent.map(str::to_owned),
-        namespace: "k8s.io".to_owned(),
-        labels: Labels::new(),
-        fs: staging.fs(),
-        usage: Usage {
-            bytes: 7,
-            inodes: 2,
-        },
-        format: Format::Overlay,
-    }
-}
+use crate::unpack::{Format, Staged, Time};
 
 type Operation = fn(&Store) -> Result<()>;
 
-/// Every operation that changes metadata, on a store that has `base`, `top` over it and active `a`.
-const OPERATIONS: [(&str, Operation); 6] = [
+/// Every operation that changes the disk, on a store that has `base`, `top` over it, active `a` and the staged tree `ready`.
+const OPERATIONS: [(&str, Operation); 13] = [
     ("prepare", |store| {
         store.prepare("new", "base", Labels::new()).map(drop)
+    }),
+    ("prepare without parent", |store| {
+        store.prepare("new", "", Labels::new()).map(drop)
+    }),
+    ("prepare with upper", |store| {
+        store.prepare_with_upper("new", "", Labels::new()).map(drop)
+    }),
+    ("prepare over nothing", |store| {
+        match store.prepare("new", "missing", Labels::new()) {
+            Err(StoreError::NotFound(_)) => Ok(()),
+            other => other.map(drop),
+        }
     }),
     ("view", |store| {
         store.view("new", "top", Labels::new()).map(drop)
@@ -47,39 +49,76 @@ const OPERATIONS: [(&str, Operation); 6] = [
     ("update", |store| {
         store.update("top", &Labels::new(), &[]).map(drop)
     }),
-    ("commit_staged", |store| {
-        store.commit_staged(staged(store, Some("base"))).map(drop)
+    ("commit staged", |store| {
+        store
+            .commit_staged(commit_request(
+                &ready(store),
+                &Digest::of(b"chain"),
+                Some("base"),
+            ))
+            .map(drop)
     }),
+    ("stage", |store| {
+        store.staging_directory("job", "ready").map(drop)
+    }),
+    ("keep staged", |store| {
+        store.keep_staged(&kept(&ready(store)))
+    }),
+    ("release staged", |store| {
+        store.keep_staged(&kept(&ready(store)))?;
+        store.release_staged(&ready(store))
+    }),
+    ("discard job", |store| store.discard_job("job")),
 ];
 
-fn populated(root: &TempDir, meta: &MemoryMeta) -> Store {
-    let store = open_over(root, meta);
-    commit_empty(&store, "base", "");
-    commit_empty(&store, "top", "base");
-    store.prepare("a", "base", Labels::new()).unwrap();
-    // Draws ids in advance, so that the next commit of a staged tree is the one that inserts it.
-    store
-        .commit_staged(CommitStaged {
-            snapshot_ref: Digest::of(b"earlier"),
-            ..staged(&store, None)
-        })
-        .unwrap();
-    store.discard_job("job").unwrap();
-    store
+fn ready(store: &Store) -> std::path::PathBuf {
+    store.root().join("staging/job/ready/fs")
 }
 
-fn names(store: &Store) -> Vec<String> {
-    let mut names = Vec::new();
-    store
-        .walk(|info| {
-            names.push(info.name);
-            Ok(())
-        })
-        .unwrap();
-    names
+fn kept(tree: &std::path::Path) -> KeptLayer {
+    KeptLayer {
+        diff_id: Digest::of(b"ready"),
+        bottom: false,
+        staged: Staged {
+            root: tree.to_path_buf(),
+            usage: crate::unpack::Usage::default(),
+            entries: 1,
+            data_bytes: 7,
+            implied: Vec::new(),
+            format: Format::Overlay,
+            opaque_root: false,
+            newest: Time::default(),
+        },
+    }
 }
 
-/// Every record has its tree, every directory its record, and nothing is staged.
+/// The metadata store that is tested, which outlives the process.
+enum Backing {
+    Memory(MemoryMeta),
+    Database,
+}
+
+impl Backing {
+    const EVERY: [fn() -> Self; 2] = [|| Self::Memory(MemoryMeta::default()), || Self::Database];
+
+    fn open(&self, root: &TempDir) -> Store {
+        match self {
+            Self::Memory(meta) => open_over(root, meta),
+            Self::Database => open(root),
+        }
+    }
+
+    fn populated(&self, root: &TempDir) -> Store {
+        let store = self.open(root);
+        commit_empty(&store, "base", "");
+        commit_empty(&store, "top", "base");
+        store.prepare("a", "base", Labels::new()).unwrap();
+        staged_tree(&store, "ready");
+        store
+    }
+}
+
+/// Every record has its tree, every directory its record, and what is staged is a whole tree with its note.
 fn assert_consistent(store: &Store, context: &str) {
     let mut ids = Vec::new();
     let view = store.inner.meta.read().unwrap();
@@ -88,59 +127,105 @@ fn assert_consistent(store: &Store, context: &str) {
             store.inner.layout.upper(record.id).is_dir(),
             "{context}: {name} has lost its tree"
         );
+        if name.starts_with("k8s.io/parapull") {
+            let file = store.inner.layout.upper(record.id).join("ready");
+            assert_eq!(fs::read(file).unwrap(), b"content", "{context}");
+        }
         ids.push(record.id.to_string());
         Ok(())
     })
     .unwrap();
     ids.sort_unstable();
     assert_eq!(snapshot_directories(store), ids, "{context}");
-    let staged = fs::read_dir(store.root().join("staging")).unwrap().count();
-    assert_eq!(staged, 0, "{context}");
+    let kept = store.kept_staged().unwrap();
+    let jobs = fs::read_dir(store.root().join("staging")).unwrap().count();
+    assert_eq!(jobs, kept.len(), "{context}");
+    for layer in kept {
+        assert_eq!(
+            fs::read(layer.staged.root.join("ready")).unwrap(),
+            b"content"
+        );
+    }
+}
+
+/// Runs an operation to its end after this many effects; whether it crashed.
+fn run_and_crash(operation: Operation, store: &Store, effects: u32) -> bool {
+    crash_after(Some(effects));
+    let ended = catch_unwind(AssertUnwindSafe(|| operation(store)));
+    crash_after(None);
+    match ended {
+        Ok(result) => {
+            result.unwrap();
+            false
+        }
+        Err(_) => true,
+    }
 }
 
 #[test]
-fn a_crash_at_a_commit_leaves_all_or_nothing() {
-    for (operation, run) in OPERATIONS {
-        for crash in [CRASH_BEFORE, CRASH_AFTER] {
-            let context = format!("{operation} {crash}");
-            let (root, meta) = (temporary_directory(), MemoryMeta::default());
-            let store = populated(&root, &meta);
+fn an_operation_that_ends_after_any_of_its_effects_leaves_all_or_nothing() {
+    let mut crashes = 0;
+    for backing in Backing::EVERY {
+        for (operation, run) in OPERATIONS {
+            let root = temporary_directory();
+            let store = backing().populated(&root);
             let before = names(&store);
-            meta.next_commit.store(crash, Ordering::SeqCst);
-            let crashed = catch_unwind(AssertUnwindSafe(|| run(&store))).is_err();
-            assert!(crashed, "{context}");
-            drop(store);
-
-            let store = open_over(&root, &meta);
-            assert_eq!(store.recovery().dropped, [""; 0], "{context}");
-            assert_consistent(&store, &context);
-            if crash == CRASH_BEFORE {
-                assert_eq!(names(&store), before, "{context}");
+            run(&store).unwrap();
+            let outcomes = [before, names(&store)];
+            let mut effects = 0;
+            while crashes_after(effects, &backing(), operation, run, &outcomes) {
+                effects += 1;
             }
-            // Again: done, or refused because it had been done.
-            let _ = run(&store);
-            drop(store);
-            let store = open_over(&root, &meta);
-            assert_consistent(&store, &context);
+            assert!(effects > 0, "{operation} has no effects");
+            crashes += effects;
         }
     }
+    assert!(crashes > 100, "{crashes} crashes are too few to be a test");
+}
+
+/// Ends an operation after so many effects, and checks what the next opening makes of it; false when it has no more effects.
+fn crashes_after(
+    effects: u32,
+    backing: &Backing,
+    operation: &str,
+    run: Operation,
+    outcomes: &[Vec<String>; 2],
+) -> bool {
+    let context = format!("{operation} after {effects}");
+    let root = temporary_directory();
+    let store = backing.populated(&root);
+    let crashed = run_and_crash(run, &store, effects);
+    drop(store);
+
+    let store = backing.open(&root);
+    assert_eq!(store.recovery().dropped, [], "{context}");
+    assert_consistent(&store, &context);
+    let found = names(&store);
+    assert!(outcomes.contains(&found), "{context}: {found:?}");
+    // Again: done, or refused because it had been done, or because what was staged is gone.
+    let _ = run(&store);
+    drop(store);
+    assert_consistent(&backing.open(&root), &context);
+    crashed
 }
 
 #[test]
 fn a_failed_commit_changes_nothing_and_can_be_tried_again() {
     for (operation, run) in OPERATIONS {
         let (root, meta) = (temporary_directory(), MemoryMeta::default());
-        let store = populated(&root, &meta);
+        let store = Backing::Memory(meta.clone()).populated(&root);
         let before = names(&store);
-        meta.next_commit.store(FAIL, Ordering::SeqCst);
-        run(&store).unwrap_err();
-        assert_eq!(names(&store), before, "{operation}");
-        run(&store).unwrap();
-        let changed = names(&store) != before;
-        assert_eq!(changed, operation != "update", "{operation}");
+        meta.fail_next_commit.store(true, Ordering::SeqCst);
+        let failed = run(&store).is_err();
+        let committed = !meta.fail_next_commit.swap(false, Ordering::SeqCst);
+        assert_eq!(failed, committed, "{operation}");
+        if failed {
+            assert_eq!(names(&store), before, "{operation}");
+            run(&store).unwrap();
+        }
         drop(store);
         let store = open_over(&root, &meta);
-        assert_eq!(store.recovery().dropped, [""; 0], "{operation}");
+        assert_eq!(store.recovery().dropped, [], "{operation}");
         assert_consistent(&store, operation);
     }
 }
@@ -148,11 +233,18 @@ fn a_failed_commit_changes_nothing_and_can_be_tried_again() {
 #[test]
 fn a_failed_commit_gives_the_staged_tree_back() {
     let (root, meta) = (temporary_directory(), MemoryMeta::default());
-    let store = populated(&root, &meta);
-    let request = staged(&store, Some("base"));
-    meta.next_commit.store(FAIL, Ordering::SeqCst);
+    let store = Backing::Memory(meta.clone()).populated(&root);
+    let request = commit_request(&ready(&store), &Digest::of(b"chain"), Some("base"));
+    // Draws ids, so that the commit that fails is the one that inserts.
+    let earlier = commit_request(
+        &staged_tree(&store, "earlier"),
+        &Digest::of(b"earlier"),
+        None,
+    );
+    store.commit_staged(earlier).unwrap();
+    meta.fail_next_commit.store(true, Ordering::SeqCst);
     store.commit_staged(request.clone()).unwrap_err();
-    assert_eq!(fs::read(request.fs.join("file")).unwrap(), b"content");
+    assert_eq!(fs::read(request.fs.join("ready")).unwrap(), b"content");
     let linked = store.commit_staged(request).unwrap();
     assert!(
         matches!(linked, CommittedStaged::Linked { .. }),
@@ -160,16 +252,15 @@ fn a_failed_commit_gives_the_staged_tree_back() {
     );
 }
 
-#[test]
-fn opening_clears_what_has_no_record_and_drops_what_has_no_tree() {
-    let root = temporary_directory();
-    let store = open(&root);
+/// A store with everything recovery puts in order, and how many effects that takes.
+fn disordered(root: &TempDir) {
+    let store = open(root);
     commit_empty(&store, "base", "");
     commit_empty(&store, "middle", "base");
     commit_empty(&store, "top", "middle");
     commit_empty(&store, "other", "base");
     store.prepare("active", "top", Labels::new()).unwrap();
-    store.staging_directory("job", "layer").unwrap();
+    staged_tree(&store, "unfinished");
     let snapshots = store.root().join("snapshots");
     let middle = store.lower_paths("middle").unwrap().swap_remove(0);
     drop(store);
@@ -177,16 +268,43 @@ fn opening_clears_what_has_no_record_and_drops_what_has_no_tree() {
         fs::create_dir_all(snapshots.join(stray).join("fs")).unwrap();
     }
     fs::remove_dir(middle).unwrap();
+}
 
+fn dropped_names(store: &Store) -> Vec<&str> {
+    let dropped = store.recovery().dropped.iter();
+    dropped.map(|dropped| dropped.name.as_str()).collect()
+}
+
+#[test]
+fn opening_clears_what_has_no_record_and_drops_what_has_no_tree() {
+    let root = temporary_directory();
+    disordered(&root);
     let store = open(&root);
-    assert_eq!(store.recovery().dropped, ["active", "middle", "top"]);
+    assert_eq!(dropped_names(&store), ["active", "top", "middle"]);
     assert_eq!(names(&store), ["base", "other"]);
     // Three strays, the directories of the three dropped snapshots, one staged job.
     assert_eq!(store.recovery().discarded, 7);
     assert_consistent(&store, "after recovery");
-    let again = {
-        drop(store);
-        open(&root)
-    };
-    assert_eq!(*again.recovery(), super::super::Recovery::default());
+    drop(store);
+    assert_eq!(*open(&root).recovery(), Recovery::default());
+}
+
+#[test]
+fn an_opening_that_ends_after_any_of_its_effects_is_taken_up_by_the_next() {
+    for effects in 0.. {
+        let root = temporary_directory();
+        disordered(&root);
+        crash_after(Some(effects));
+        let opened = catch_unwind(AssertUnwindSafe(|| open(&root)));
+        crash_after(None);
+        let crashed = opened.is_err();
+        drop(opened);
+        let store = open(&root);
+        assert_eq!(names(&store), ["base", "other"], "after {effects}");
+        assert_consistent(&store, &format!("after {effects}"));
+        if !crashed {
+            assert!(effects > 5, "{effects} effects are too few to be a test");
+            return;
+        }
+    }
 }

@@ -1,206 +1,239 @@
-//! The database under power failures: whatever write is the last to reach the disk, it opens again with what was committed.
+//! What the sudden end of the machine takes, under each policy. The boot is told to the store, so no test needs one.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use redb::StorageBackend;
+use tempfile::TempDir;
 
-use super::super::catalog;
-use super::super::database::DatabaseMeta;
-use super::super::meta::MetaStore;
-use super::super::snapshot::{Kind, Labels};
-use super::{commit_empty, mounted_tmpfs, open, temporary_directory};
+use super::super::durability::Disk;
+use super::super::error::StoreError;
+use super::super::layout::Layout;
+use super::super::memory::MemoryMeta;
+use super::super::{Labels, Loss, Options, Store, SyncPolicy};
+use super::{commit_empty, commit_request, link, names, options, staged_tree, temporary_directory};
+use crate::digest::Digest;
 
-/// A disk in memory that loses power after a number of operations: the writes since the last sync are then kept or lost as `keep` says.
-#[derive(Debug, Clone)]
-struct Disk {
-    state: Arc<Mutex<State>>,
+/// A store whose file system is synced by being counted.
+struct Node {
+    root: TempDir,
+    meta: MemoryMeta,
+    synced: Arc<AtomicU32>,
+    broken: Arc<AtomicBool>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    synced: Vec<u8>,
-    current: Vec<u8>,
-    pending: Vec<(u64, Vec<u8>)>,
-    operations_left: Option<u32>,
-    operations: u32,
-}
-
-impl Disk {
-    fn with(bytes: Vec<u8>, operations_left: Option<u32>) -> Self {
-        let state = State {
-            synced: bytes.clone(),
-            current: bytes,
-            operations_left,
-            ..State::default()
-        };
+impl Node {
+    fn new() -> Self {
         Self {
-            state: Arc::new(Mutex::new(state)),
+            root: temporary_directory(),
+            meta: MemoryMeta::default(),
+            synced: Arc::default(),
+            broken: Arc::default(),
         }
     }
 
-    /// What is on the disk after the power failure, every second unsynced write from `first` on being lost.
-    fn after_failure(&self, first: usize) -> Vec<u8> {
-        let state = self.state.lock().unwrap();
-        let mut bytes = state.synced.clone();
-        bytes.resize(state.current.len().max(bytes.len()), 0);
-        for (offset, data) in state.pending.iter().skip(first).step_by(2) {
-            let start = usize::try_from(*offset).unwrap();
-            if start + data.len() <= bytes.len() {
-                bytes[start..start + data.len()].copy_from_slice(data);
+    fn open(&self, policy: SyncPolicy, boot: &str) -> Store {
+        let (synced, broken) = (Arc::clone(&self.synced), Arc::clone(&self.broken));
+        let disk = Disk::with(move || {
+            if broken.load(Ordering::SeqCst) {
+                return Err(StoreError::FailedPrecondition("the disk broke".to_owned()));
             }
-        }
-        bytes
-    }
-
-    fn operation(&self, change: impl FnOnce(&mut State)) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        state.operations += 1;
-        if let Some(left) = &mut state.operations_left {
-            *left = left
-                .checked_sub(1)
-                .ok_or_else(|| io::Error::other("no power"))?;
-        }
-        change(&mut state);
-        Ok(())
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.state.lock().unwrap().current.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.state.lock().unwrap();
-        let start = usize::try_from(offset).unwrap();
-        let source = state.current.get(start..start + out.len());
-        out.copy_from_slice(source.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.operation(|state| state.current.resize(usize::try_from(length).unwrap(), 0))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.operation(|state| {
-            state.synced = state.current.clone();
-            state.pending.clear();
-        })
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.operation(|state| {
-            let start = usize::try_from(offset).unwrap();
-            state.current[start..start + data.len()].copy_from_slice(data);
-            state.pending.push((offset, data.to_vec()));
-        })
-    }
-}
-
-/// Creates snapshots one transaction each until the power fails; answers the keys whose commit was confirmed.
-fn create_until_failure(disk: &Disk) -> BTreeSet<String> {
-    let mut confirmed = BTreeSet::new();
-    let Ok(meta) = DatabaseMeta::with_backend(disk.clone()) else {
-        return confirmed;
-    };
-    for number in 0..4 {
-        let key = format!("key-{number}");
-        let created = meta.write().and_then(|mut transaction| {
-            catalog::create(transaction.as_mut(), Kind::Active, &key, "", Labels::new())?;
-            transaction.commit()
+            synced.fetch_add(1, Ordering::SeqCst);
+            Ok(())
         });
-        if created.is_ok() {
-            confirmed.insert(key);
-        }
+        self.open_on(disk, policy, boot)
     }
-    confirmed
+
+    fn open_on(&self, disk: Disk, policy: SyncPolicy, boot: &str) -> Store {
+        let options = Options {
+            sync: policy,
+            boot_id: Some(boot.to_owned()),
+            ..options()
+        };
+        let layout = Layout::create(self.root.path()).unwrap();
+        Store::assemble(layout, Arc::new(self.meta.clone()), disk, &options).unwrap()
+    }
+
+    fn syncs(&self) -> u32 {
+        self.synced.load(Ordering::SeqCst)
+    }
 }
 
-fn keys(meta: &DatabaseMeta) -> BTreeSet<String> {
-    let mut keys = BTreeSet::new();
-    let view = meta.read().unwrap();
-    view.visit(&mut |name, _| {
-        keys.insert(name);
-        Ok(())
-    })
-    .unwrap();
-    keys
+/// A disk that never gets synced, as long as this lives.
+fn stuck() -> (mpsc::Sender<()>, Disk) {
+    let (hold, held) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let disk = Disk::with(move || {
+        let _ = held.lock().unwrap().recv();
+        Err(StoreError::FailedPrecondition("too late".to_owned()))
+    });
+    (hold, disk)
 }
 
 #[test]
-fn no_power_failure_loses_what_was_confirmed() {
-    // A formatted database first, so that the failures hit commits and not the formatting.
-    let formatted = Disk::with(Vec::new(), None);
-    drop(DatabaseMeta::with_backend(formatted.clone()).unwrap());
-    let bytes = formatted.after_failure(0);
+fn an_unclean_boot_takes_what_was_not_synced_and_all_that_stands_on_it() {
+    let node = Node::new();
+    let store = node.open(SyncPolicy::Background, "first");
+    let kept = link(&store, "kept", None);
+    store.sync().unwrap();
+    commit_empty(&store, "applied", &kept);
+    let lost = link(&store, "lost", Some(&kept));
+    commit_empty(&store, "applied over lost", &lost);
+    store
+        .prepare("container", "applied over lost", Labels::new())
+        .unwrap();
+    store.view("view", &kept, Labels::new()).unwrap();
+    store
+        .update(
+            &lost,
+            &super::labels(&[("containerd.io/snapshot/cri.image-ref", "a:1")]),
+            &[],
+        )
+        .unwrap();
+    let lost_fs = store.lower_paths(&lost).unwrap().swap_remove(0);
+    drop(store);
 
-    let whole = Disk::with(bytes.clone(), None);
-    assert_eq!(create_until_failure(&whole).len(), 4);
-    let operations = whole.state.lock().unwrap().operations;
-    assert!(
-        operations > 20,
-        "{operations} operations are too few to be a test"
+    let store = node.open(SyncPolicy::Background, "second");
+    assert_eq!(names(&store), ["applied", &kept, "view"]);
+    let dropped: Vec<(&str, Loss)> = store
+        .recovery()
+        .dropped
+        .iter()
+        .map(|dropped| (dropped.name.as_str(), dropped.loss))
+        .collect();
+    let expected = [
+        ("container", Loss::Parent),
+        ("applied over lost", Loss::Parent),
+        (lost.as_str(), Loss::Unsynced),
+    ];
+    assert_eq!(dropped, expected, "children first");
+    assert_eq!(
+        store.recovery().dropped[2].image.as_deref(),
+        Some("a:1"),
+        "the operator is told which image to pull again"
     );
+    assert!(!lost_fs.exists(), "its directory is in the trash");
+    assert!(matches!(store.stat(&lost), Err(StoreError::NotFound(_))));
+    // The layer can be linked again, and what was durable is not asked again.
+    link(&store, "lost", Some(&kept));
+    drop(store);
+    let store = node.open(SyncPolicy::None, "second");
+    assert_eq!(store.recovery().dropped, []);
+}
 
-    for operation in 0..operations {
-        for first in 0..3 {
-            let disk = Disk::with(bytes.clone(), Some(operation));
-            let confirmed = create_until_failure(&disk);
-            let context = format!(
-                "power failed at operation {operation} of {operations}, writes from {first} kept"
-            );
-            let after = Disk::with(disk.after_failure(first), None);
-            let meta = DatabaseMeta::with_backend(after)
-                .unwrap_or_else(|error| panic!("{context}: {error}"));
-            let found = keys(&meta);
-            assert!(
-                confirmed.is_subset(&found),
-                "{context}: {confirmed:?} of {found:?}"
-            );
-            assert!(
-                found.len() <= confirmed.len() + 1,
-                "{context}: {confirmed:?} of {found:?}"
-            );
-        }
+#[test]
+fn each_policy_says_what_a_power_failure_takes() {
+    // Policy, whether the file system was synced for the layer, whether an unclean boot takes it before any later sync.
+    let table = [
+        (SyncPolicy::Background, 0, true),
+        (SyncPolicy::Layer, 1, false),
+        (SyncPolicy::None, 0, false),
+    ];
+    for (policy, syncs, taken) in table {
+        let node = Node::new();
+        let store = node.open(policy, "first");
+        let name = link(&store, "layer", None);
+        assert_eq!(node.syncs(), syncs, "{policy:?}");
+        drop(store);
+        let store = node.open(policy, "second");
+        assert_eq!(names(&store).contains(&name), !taken, "{policy:?}");
     }
 }
 
 #[test]
-fn a_full_disk_ends_operations_but_not_the_store() {
+fn the_end_of_the_process_alone_takes_nothing() {
+    let node = Node::new();
+    let store = node.open(SyncPolicy::Background, "first");
+    let name = link(&store, "layer", None);
+    drop(store);
+    let store = node.open(SyncPolicy::Background, "first");
+    assert_eq!(names(&store), [name.as_str()]);
+    store.sync().unwrap();
+    drop(store);
+    let store = node.open(SyncPolicy::Background, "second");
+    assert_eq!(names(&store), [name]);
+}
+
+#[test]
+fn a_pull_is_synced_in_the_background_once_and_nothing_waits_for_it() {
+    let node = Node::new();
+    let (hold, disk) = stuck();
+    let store = node.open_on(disk, SyncPolicy::Background, "first");
+    link(&store, "stuck", None);
+    store.sync_soon();
+    // The disk is busy, and every call goes on.
+    commit_empty(&store, "applied", "");
+    store.remove("applied").unwrap();
+    link(&store, "another", None);
+    drop(hold);
+    drop(store);
+
+    let store = node.open(SyncPolicy::Background, "first");
+    // The thread sees to what an earlier run left.
+    wait_until(|| node.syncs() == 1);
+    let layers = ["one", "two", "three"].map(|layer| link(&store, layer, None));
+    store.sync_soon();
+    wait_until(|| node.syncs() == 2);
+    // A second sync has nothing to do, and ends after the first has marked what it synced.
+    store.sync().unwrap();
+    assert_eq!(node.syncs(), 2);
+    drop(store);
+    let store = node.open(SyncPolicy::Background, "second");
+    assert_eq!(store.recovery().dropped, []);
+    assert_eq!(names(&store).len(), 2 + layers.len());
+}
+
+#[test]
+fn what_a_failed_sync_may_have_lost_stays_doubtful() {
+    let node = Node::new();
+    let store = node.open(SyncPolicy::Background, "first");
+    let doubtful = link(&store, "doubtful", None);
+    node.broken.store(true, Ordering::SeqCst);
+    store.sync().unwrap_err();
+    node.broken.store(false, Ordering::SeqCst);
+    let sound = link(&store, "sound", None);
+    store.sync().unwrap();
+    drop(store);
+    let store = node.open(SyncPolicy::Background, "second");
+    assert_eq!(names(&store), [sound]);
+    assert_eq!(store.recovery().dropped[0].name, doubtful);
+}
+
+#[test]
+fn a_layer_that_cannot_be_synced_is_not_committed() {
+    let node = Node::new();
+    let store = node.open(SyncPolicy::Layer, "first");
+    node.broken.store(true, Ordering::SeqCst);
+    let tree = staged_tree(&store, "layer");
+    let request = commit_request(&tree, &Digest::of(b"chain"), None);
+    store.commit_staged(request.clone()).unwrap_err();
+    assert!(tree.join("layer").is_file(), "the tree was given back");
+    assert_eq!(names(&store), [""; 0]);
+    // containerd's own commits wait for no file.
+    commit_empty(&store, "applied", "");
+    node.broken.store(false, Ordering::SeqCst);
+    store.commit_staged(request).unwrap();
+    assert_eq!(node.syncs(), 1);
+}
+
+#[test]
+fn the_kernel_tells_its_boot() {
+    let id = super::super::kernel_boot_id().unwrap();
+    assert_eq!((id.len(), id.matches('-').count()), (36, 4), "{id}");
     let root = temporary_directory();
-    let test = "a_full_disk_ends_operations_but_not_the_store";
-    let Some(mounted) = mounted_tmpfs(test, root.path(), 16 << 20) else {
-        return;
-    };
-    let store = open(&root);
-    commit_empty(&store, "base", "");
-    let filler = root.path().join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
+    let store = super::open(&root);
+    link(&store, "layer", None);
+    store.sync().unwrap();
+    assert_eq!(store.inner.meta.read().unwrap().boot().unwrap(), Some(id));
+}
 
-    let mut prepared = 0;
-    while store
-        .prepare(&format!("key-{prepared}"), "base", Labels::new())
-        .is_ok()
-    {
-        prepared += 1;
-        assert!(prepared < 10_000, "the disk is never full");
+/// Waits for another thread.
+fn wait_until(condition: impl Fn() -> bool) {
+    for _ in 0..4000 {
+        if condition() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
     }
-    store.prepare("again", "base", Labels::new()).unwrap_err();
-    assert_eq!(store.stat("base").unwrap().name, "base", "reading goes on");
-
-    fs::remove_file(&filler).unwrap();
-    drop(file);
-    store.prepare("after", "base", Labels::new()).unwrap();
-    store.remove("after").unwrap();
-    drop(store);
-    let store = open(&root);
-    assert_eq!(store.recovery().dropped, [""; 0]);
-    assert_eq!(store.stat("base").unwrap().name, "base");
-    drop(store);
-    drop(mounted);
+    panic!("it did not happen within 20 s");
 }

@@ -246,9 +246,12 @@ fn a_rebased_snapshot_becomes_a_child_of_its_parent() {
         )
         .unwrap();
         let chain = catalog::chain(write, "top").unwrap();
-        let names: Vec<&str> = chain.iter().map(|(_, name)| name.as_str()).collect();
+        let names: Vec<&str> = chain
+            .iter()
+            .map(|ancestor| ancestor.name.as_str())
+            .collect();
         assert_eq!(names, ["top", "committed-2", "committed-1"], "{store}");
-        assert_eq!(chain[0].0, id);
+        assert_eq!(chain[0].id, id);
         for (key, expected) in [
             ("committed-2", Outcome::FailedPrecondition),
             ("top", Outcome::Fine),

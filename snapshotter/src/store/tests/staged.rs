@@ -2,34 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::staged::{CommitStaged, CommittedStaged};
-use super::super::{Format, Info, Kind, REFERENCE_LABEL, StagedLayer, Store, StoreError, Usage};
-use super::{commit_empty, labels, open, temporary_directory};
+use super::super::{Info, Kind, REFERENCE_LABEL, Store, StoreError, Usage};
+use super::commit_request as request;
+use super::staged_tree as tree;
+use super::{commit_empty, labels, link, open, temporary_directory};
 use crate::digest::Digest;
-
-fn tree(store: &Store, layer: &str) -> PathBuf {
-    let staging = store.staging_directory("job", layer).unwrap();
-    fs::create_dir(staging.fs()).unwrap();
-    fs::write(staging.fs().join(layer), b"content").unwrap();
-    staging.fs()
-}
-
-fn request(fs: &Path, chain: &Digest, parent: Option<&str>) -> CommitStaged {
-    CommitStaged {
-        snapshot_ref: *chain,
-        parent: parent.map(str::to_owned),
-        namespace: "k8s.io".to_owned(),
-        labels: labels(&[("containerd.io/snapshot/cri.image-ref", "a:1")]),
-        fs: fs.to_path_buf(),
-        usage: Usage {
-            bytes: 4096,
-            inodes: 2,
-        },
-        format: Format::Overlay,
-    }
-}
 
 fn all(store: &Store) -> Vec<Info> {
     let mut infos = Vec::new();
@@ -229,56 +209,58 @@ fn staging_names_cannot_lead_elsewhere() {
 }
 
 #[test]
-fn a_kept_tree_survives_a_restart_until_it_is_used_or_discarded() {
+fn mounts_end_at_a_tree_that_hides_what_is_below() {
     let root = temporary_directory();
     let store = open(&root);
-    let kept = |layer: &str| StagedLayer {
-        job: "job".to_owned(),
-        layer: layer.to_owned(),
-        diff_id: Digest::of(layer.as_bytes()),
-        bottom: true,
-        format: Format::Overlay,
-        usage: Usage {
-            bytes: 4096,
-            inodes: 2,
-        },
+    let bottom = link(&store, "bottom", None);
+    let fs = tree(&store, "hiding");
+    let opaque = CommitStaged {
+        opaque_root: true,
+        ..request(&fs, &Digest::of(b"hiding"), Some(&bottom))
     };
-    for layer in ["one", "two", "three", "four", "unfinished"] {
-        tree(&store, layer);
-    }
-    assert!(matches!(
-        store.keep_staged(&kept("five")),
-        Err(StoreError::NotFound(_))
-    ));
-    for layer in ["one", "two", "three", "four"] {
-        store.keep_staged(&kept(layer)).unwrap();
-    }
-    let lost = store.existing_staging_directory("job", "four").unwrap();
+    let CommittedStaged::Linked { name: hiding } = store.commit_staged(opaque).unwrap() else {
+        panic!("not linked");
+    };
+    let above = link(&store, "above", Some(&hiding));
+    let top = link(&store, "top", Some(&above));
     drop(store);
-    fs::remove_dir_all(lost.path()).unwrap();
 
     let store = open(&root);
+    let at = |id: u32| store.root().join(format!("snapshots/{id}/fs"));
+    let lowers = store.lower_paths(&top).unwrap();
+    assert_eq!(lowers, [at(4), at(3), at(2)]);
+    assert_eq!(store.lower_paths(&hiding).unwrap(), [at(2)]);
+    let below = |parent: &str, key: &str| {
+        let mounts = [
+            store.prepare(key, parent, labels(&[])).unwrap(),
+            store.mounts(key).unwrap(),
+        ];
+        assert_eq!(mounts[0], mounts[1]);
+        let lower = mounts[0][0].options.iter();
+        lower
+            .filter_map(|option| option.strip_prefix("lowerdir="))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let (three, one) = (
+        format!(
+            "{}:{}:{}",
+            at(4).display(),
+            at(3).display(),
+            at(2).display()
+        ),
+        at(2).display().to_string(),
+    );
+    assert_eq!(below(&top, "a"), [three]);
+    assert_eq!(below(&hiding, "b"), [one]);
+    let view = store.view("v", &hiding, labels(&[])).unwrap();
     assert_eq!(
-        store.kept_staged().unwrap(),
-        [kept("one"), kept("three"), kept("two")]
+        (view[0].kind, view[0].source.as_str()),
+        ("bind", at(2).to_str().unwrap())
     );
-    assert!(
-        store
-            .existing_staging_directory("job", "unfinished")
-            .is_err()
-    );
-    let one = store.existing_staging_directory("job", "one").unwrap();
-    assert!(one.fs().join("one").is_file());
-    store
-        .commit_staged(request(&one.fs(), &Digest::of(b"chain"), None))
-        .unwrap();
-    assert_eq!(store.kept_staged().unwrap(), [kept("three"), kept("two")]);
-    store.discard_staged("job", "two").unwrap();
-    assert_eq!(store.kept_staged().unwrap(), [kept("three")]);
-    store.discard_job("job").unwrap();
-    assert_eq!(store.kept_staged().unwrap(), []);
-    drop(store);
-    assert_eq!(*open(&root).recovery(), super::super::Recovery::default());
+    // What is hidden is still a parent.
+    assert_eq!(store.stat(&hiding).unwrap().parent, bottom);
+    assert!(store.remove(&bottom).is_err());
 }
 
 #[test]

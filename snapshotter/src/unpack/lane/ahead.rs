@@ -9,6 +9,8 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::inflate::Checkpoint;
+
 use super::super::decoder::Decoder;
 use super::super::error::UnpackError;
 use super::super::progress::Waiting;
@@ -55,6 +57,8 @@ pub(super) enum Stop<R> {
     Ended {
         /// Bytes of the blob.
         compressed_bytes: u64,
+        /// What was noted on the way.
+        checkpoints: Vec<Checkpoint>,
     },
     /// The permit changed, or nobody wants buffers any more; the decoder can go on elsewhere.
     Resized(Box<Decoder<R>>),
@@ -195,6 +199,7 @@ fn decode<R: Read + Send>(
         if !buffer.fill_from(&mut decoder, controls)? {
             return Ok(Stop::Ended {
                 compressed_bytes: decoder.bytes_in(),
+                checkpoints: decoder.take_checkpoints(),
             });
         }
         if decoded.send(buffer).is_err() {

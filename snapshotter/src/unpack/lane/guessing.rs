@@ -30,14 +30,14 @@ pub(super) fn decode_in_parallel<R: Read + Send>(
     threads: u32,
     controls: Controls<'_>,
 ) -> Result<Ended, UnpackError> {
-    let Some((gzip, input)) = decoder.take_gzip() else {
+    let Some((gzip, input, known)) = decoder.take_gzip() else {
         return Ok(Ended::Unsuited);
     };
     let guessers = (threads - PIPELINE_THREADS) as usize;
     let (gzip, outcome) = thread::scope(|scope| {
         let reading = &mut *input;
         let read = move |room: &mut [u8]| reading.copy_to(room, controls.progress);
-        match ParallelGzip::start(scope, gzip, guessers, STRETCH_BYTES, read) {
+        match ParallelGzip::start(scope, gzip, guessers, STRETCH_BYTES, known, read) {
             Err(gzip) => (gzip, Ok(Ok(Ended::Unsuited))),
             Ok(mut parallel) => {
                 let ended = pass_on(&mut parallel, free, decoded, threads, controls);

@@ -7,6 +7,7 @@ use std::thread::Scope;
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
+use crate::inflate::Checkpoint;
 
 use super::super::bounds::Bounds;
 use super::super::decoder::Decoder;
@@ -34,14 +35,16 @@ pub(super) struct Supply<'scope, 'env, R> {
 enum State<'scope, R> {
     Inline(Box<Decoder<R>>),
     Ahead(Ahead<'scope, R>),
-    Ended { compressed_bytes: u64 },
+    Ended(Totals),
     Failed,
 }
 
 /// What went through.
+#[derive(Default)]
 pub(super) struct Totals {
     pub(super) compressed_bytes: u64,
     pub(super) uncompressed_bytes: u64,
+    pub(super) checkpoints: Vec<Checkpoint>,
 }
 
 impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
@@ -66,9 +69,11 @@ impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
 
     /// Compares the digest of all bytes; the stream must have been read to its end.
     pub(super) fn verified(&mut self, diff_id: Digest) -> Result<Totals, UnpackError> {
-        let State::Ended { compressed_bytes } = self.state else {
+        let position = self.position();
+        let State::Ended(totals) = &mut self.state else {
             return Err(defect("the stream was not read to its end"));
         };
+        let totals = mem::take(totals);
         let hasher = self
             .hasher
             .take()
@@ -81,8 +86,8 @@ impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
             });
         }
         Ok(Totals {
-            compressed_bytes,
-            uncompressed_bytes: self.position(),
+            uncompressed_bytes: position,
+            ..totals
         })
     }
 
@@ -117,9 +122,11 @@ impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
                     self.controls.progress.use_threads(1);
                     self.controls.progress.wait_for(Waiting::Cpu);
                     if !used.fill_from(&mut decoder, self.controls)? {
-                        self.state = State::Ended {
+                        self.state = State::Ended(Totals {
                             compressed_bytes: decoder.bytes_in(),
-                        };
+                            checkpoints: decoder.take_checkpoints(),
+                            ..Totals::default()
+                        });
                         continue;
                     }
                     self.controls.progress.wait_for(Waiting::Disk);
@@ -135,8 +142,8 @@ impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
                     self.state = State::Ahead(ahead);
                     return Ok(Some(buffer));
                 }
-                State::Ended { compressed_bytes } => {
-                    self.state = State::Ended { compressed_bytes };
+                State::Ended(totals) => {
+                    self.state = State::Ended(totals);
                     return Ok(None);
                 }
                 State::Failed => return Err(defect("read after a failure")),
@@ -172,7 +179,14 @@ impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
             self.hasher = Some(hasher?);
         }
         self.state = match stopped.stop? {
-            Stop::Ended { compressed_bytes } => State::Ended { compressed_bytes },
+            Stop::Ended {
+                compressed_bytes,
+                checkpoints,
+            } => State::Ended(Totals {
+                compressed_bytes,
+                checkpoints,
+                ..Totals::default()
+            }),
             Stop::Resized(decoder) => State::Inline(decoder),
         };
         Ok(())

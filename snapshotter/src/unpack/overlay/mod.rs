@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 
 pub use implied::FixError;
 
@@ -70,7 +71,8 @@ impl OverlaySink {
     /// Begins a layer in `dir`, which must be absent or empty; its parent directory must exist.
     ///
     /// # Errors
-    /// [`SinkError::Disk`] if `dir` cannot be made or is not empty.
+    /// [`SinkError::Disk`] if `dir` cannot be made, is not empty, or ignores case: names of a layer that differ only in
+    /// case would overwrite each other there.
     pub fn new(dir: &Path, position: Position) -> Result<Self, SinkError> {
         let error = |operation: &'static str, source| SinkError::Disk {
             operation,
@@ -79,7 +81,7 @@ impl OverlaySink {
         };
         let made_dir = match rustix::fs::mkdirat(CWD, dir, Mode::from_raw_mode(0o700)) {
             Ok(()) => true,
-            Err(rustix::io::Errno::EXIST) => false,
+            Err(Errno::EXIST) => false,
             Err(errno) => return Err(error("make the staging directory", errno.into())),
         };
         if !made_dir {
@@ -123,11 +125,15 @@ impl Drop for OverlaySink {
     }
 }
 
-/// Makes the root, closed to others until the layer is finished.
+/// Makes the root, closed to others until the layer is finished. `NOTSUP` where names differing in case are one.
 fn make_root(root: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::mkdirat(CWD, root, Mode::from_raw_mode(0o700))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
+    // A file system without such flags has no such directories either.
+    if rustix::fs::ioctl_getflags(&fd).is_ok_and(|flags| flags.bits() & CASEFOLD_FLAG != 0) {
+        return Err(Errno::NOTSUP);
+    }
     rustix::fs::fchown(&fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o700))?;
     Ok(fd)
@@ -160,4 +166,6 @@ pub(in super::super) fn display(path: &[u8]) -> String {
 
 /// The layer's root inside the staging directory, as containerd names it.
 const ROOT: &str = "fs";
+/// `FS_CASEFOLD_FL` of Linux: names in the directory are compared without case.
+const CASEFOLD_FLAG: u32 = 0x4000_0000;
 const SHOWN_BYTES_MAX: usize = 200;

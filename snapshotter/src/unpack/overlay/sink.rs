@@ -145,17 +145,17 @@ impl Sink for OverlaySink {
         let leaf = path.split().1;
         let bad = |reason| bad_link(path, target, reason);
         let (target_parent, target_leaf) = self.link_target(path, target)?;
-        let link = || {
-            let flags = AtFlags::empty();
-            rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags)
-        };
-        let linked = match link() {
-            Err(Errno::EXIST) => {
-                self.tree.remove(&parent, leaf)?;
-                link()
-            }
-            linked => linked,
-        };
+        let flags = AtFlags::empty();
+        let linked =
+            match rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags) {
+                Err(Errno::EXIST) => {
+                    self.tree.remove(&parent, leaf)?;
+                    // What is replaced may have been a symlink that led to the target: without it the layer has no such file.
+                    let (target_parent, target_leaf) = self.link_target(path, target)?;
+                    rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags)
+                }
+                linked => linked,
+            };
         linked.map_err(|errno| match errno {
             Errno::NOENT => bad("the layer does not have it"),
             Errno::PERM => bad("it is a directory"),

@@ -56,6 +56,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Bytes of the archive before the one that is read next: where the last entry's data begins, until it is read.
+    pub(crate) fn position(&self) -> u64 {
+        self.stream.position()
+    }
+
     /// Skips what was not read of the last entry and reads the next; `None` at the end of the archive.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
         let mut records = Records::default();

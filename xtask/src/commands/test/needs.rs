@@ -14,6 +14,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "isal",
     "librsvg2-bin",
     "pigz",
+    "python3",
     "runc",
     "skopeo",
     "umoci",
@@ -83,6 +84,11 @@ const GROUPS: &[Group] = &[
         name: "containerd's own conformance suite and layer application",
         needs_root: true,
         packages: &["golang-github-containerd-containerd-dev", "golang-go"],
+    },
+    Group {
+        name: "indexes of layers, read by another reader",
+        needs_root: false,
+        packages: &["python3"],
     },
     Group {
         name: "pictures as PNG",

@@ -1,30 +1,34 @@
-//! A pull through CRI into a private containerd, on its own overlayfs or on parapull.
+//! A pull through a private containerd, on its own overlayfs or on parapull.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use super::{PullError, Pulled, Stage, Subject};
-use crate::cri::CriError;
+use super::{Fetcher, Logs, PullError, Pulled, Stage, Subject, Way};
+use crate::ctr::Ctr;
 use crate::measure::{ProcessUsage, WrittenBytes};
 use crate::processes::{
-    Containerd, ContainerdOptions, ProcessError, Snapshotter, SnapshotterOptions,
+    Containerd, ContainerdOptions, ContainerdVersion, CriPull, Decompressor, ProcessError,
+    Snapshotter, SnapshotterOptions, find_program,
 };
 use crate::report::Run;
 use crate::timeline::Timeline;
 use crate::tree::{ImageTree, layers_from_snapshots};
 
-/// A finished pull whose daemons still run, so that a container can be started from it.
+/// A finished pull whose daemons still run, so that more can be asked of them.
 #[derive(Debug)]
-pub struct PulledByCri {
+pub struct PulledByContainerd {
     /// Figures and trees.
     pub pulled: Pulled,
     // Declared before the snapshotter: containerd is stopped while its snapshotter still answers.
-    containerd: Containerd,
-    snapshotter: Option<Snapshotter>,
+    pub(super) containerd: Containerd,
+    pub(super) snapshotter: Option<Snapshotter>,
+    pub(super) way: Way,
+    pub(super) folder: PathBuf,
     reference: String,
 }
 
-impl PulledByCri {
+impl PulledByContainerd {
     /// Runs the image's own command in a container and returns what it wrote to stdout.
     ///
     /// # Errors
@@ -32,12 +36,8 @@ impl PulledByCri {
     pub fn run_container(&self) -> Result<String, ProcessError> {
         // runc's folder is the whole machine's, so the name must be too.
         let name = format!("hello-{}", self.containerd.id());
-        self.containerd.ctr().run_container(
-            &self.reference,
-            self.containerd.snapshotter(),
-            &name,
-            &[],
-        )
+        self.ctr()
+            .run_container(&self.reference, self.containerd.snapshotter(), &name, &[])
     }
 
     /// Stops the daemons and keeps what was found.
@@ -54,12 +54,36 @@ impl PulledByCri {
     pub const fn snapshotter(&self) -> Option<&Snapshotter> {
         self.snapshotter.as_ref()
     }
+
+    /// What was pulled.
+    pub fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// `ctr` in the namespace that was pulled into.
+    pub(super) fn ctr(&self) -> Ctr {
+        self.containerd.ctr().in_namespace(self.way.namespace())
+    }
+
+    /// What the daemons said last.
+    pub(super) fn logs(&self) -> Box<Logs> {
+        logs_of(&self.containerd, self.snapshotter.as_ref())
+    }
+
+    /// Pulls the same image again and returns how long the client took.
+    ///
+    /// # Errors
+    /// As the first pull.
+    pub(super) fn pull_again(&self) -> Result<Duration, PullError> {
+        let snapshotter = self.snapshotter.as_ref();
+        pull_through(self.way, &self.containerd, snapshotter, &self.reference)
+    }
 }
 
 impl Stage {
     /// Pulls by CRI into daemons of its own in the folder `name` of the workspace, and reads the trees.
     ///
-    /// The time is that of the one `PullImage` call. Call [`Stage::remove`] with the same name after dropping the result.
+    /// As [`Stage::pull_by_containerd`], with the stage's containerd.
     ///
     /// # Errors
     /// When a daemon does not start, the pull fails (the logs' ends are shown), or a tree cannot be read.
@@ -68,25 +92,36 @@ impl Stage {
         subject: &Subject,
         name: &str,
         rep: usize,
-    ) -> Result<PulledByCri, PullError> {
+    ) -> Result<PulledByContainerd, PullError> {
+        let stages = self.containerd.as_deref();
+        let program = stages.unwrap_or(Path::new("containerd"));
+        self.pull_by_containerd(subject, (program, Way::Cri), name, rep)
+    }
+
+    /// Pulls in a way through the containerd `program` into daemons of its own in the folder `name` of the workspace, and
+    /// reads the trees.
+    ///
+    /// The time is that of the one call or command that pulls. Call [`Stage::remove`] with the same name after dropping
+    /// the result.
+    ///
+    /// # Errors
+    /// When a daemon does not start, the pull fails (the logs' ends are shown), or a tree cannot be read.
+    pub fn pull_by_containerd(
+        &self,
+        subject: &Subject,
+        (program, way): (&Path, Way),
+        name: &str,
+        rep: usize,
+    ) -> Result<PulledByContainerd, PullError> {
         self.cool_down();
         let folder = self.workspace.folder(name)?;
-        let (containerd, snapshotter) = self.start_daemons(subject, &folder)?;
+        let (containerd, snapshotter) = self.start_daemons(subject, (program, way), &folder)?;
         let mut processes = vec![containerd.id()];
         processes.extend(snapshotter.as_ref().map(Snapshotter::id));
         let before: Vec<ProcessUsage> = processes.iter().map(|&id| usage_from_here(id)).collect();
         let written = WrittenBytes::start(self.work(), &processes).map_err(PullError::Written)?;
 
-        let failed = |source: CriError| PullError::Cri {
-            source,
-            containerd: containerd.log_tail(),
-            snapshotter: snapshotter
-                .as_ref()
-                .map(Snapshotter::log_tail)
-                .unwrap_or_default(),
-        };
-        let mut cri = containerd.cri().map_err(failed)?;
-        let pull = cri.pull_image(self.reference()).map_err(failed)?;
+        let elapsed = pull_through(way, &containerd, snapshotter.as_ref(), self.reference())?;
 
         let bytes_written = written.finish().map_err(PullError::Written)?;
         let after: Vec<ProcessUsage> = processes
@@ -98,8 +133,15 @@ impl Stage {
             .zip(&before)
             .map(|(after, before)| after.cpu_seconds - before.cpu_seconds)
             .sum();
-        let tree = self.tree_of(&containerd, &folder.join("merged"))?;
-        let timeline = Timeline::from_folder(&traces(&folder))?;
+        let ctr = containerd.ctr().in_namespace(way.namespace());
+        let tree = self.tree_of(&ctr, containerd.snapshotter(), &folder.join("merged"))?;
+        let is_ours =
+            snapshotter.is_some() && way.fetcher(containerd.version()) == Fetcher::Snapshotter;
+        let timeline = if is_ours {
+            Timeline::from_folder(&traces(&folder))?
+        } else {
+            None
+        };
         let run = Run {
             peer: Some(subject.to_string()),
             version: format!(
@@ -108,15 +150,15 @@ impl Stage {
                 inflater(subject, &containerd)
             ),
             rep,
-            seconds: pull.elapsed.as_secs_f64(),
-            bytes_fetched: bytes_fetched(&folder, snapshotter.is_some(), timeline.as_ref()),
+            seconds: elapsed.as_secs_f64(),
+            bytes_fetched: bytes_fetched(&folder, is_ours, timeline.as_ref()),
             bytes_written: Some(bytes_written),
             peak_rss_bytes: Some(after.iter().map(|usage| usage.peak_rss_bytes).sum()),
             cpu_seconds: Some(cpu_seconds),
             tree_sha256: tree.sha256(),
             ..Run::default()
         };
-        Ok(PulledByCri {
+        Ok(PulledByContainerd {
             pulled: Pulled {
                 run,
                 tree,
@@ -124,16 +166,22 @@ impl Stage {
             },
             containerd,
             snapshotter,
+            way,
+            folder,
             reference: self.reference().into(),
         })
     }
 
-    /// Reads the layers the pulled image has in `containerd`, and their merged view, mounted on `mount_point`.
-    fn tree_of(&self, containerd: &Containerd, mount_point: &Path) -> Result<ImageTree, PullError> {
+    /// Reads the layers the pulled image has in `snapshotter`, and their merged view, mounted on `mount_point`.
+    fn tree_of(
+        &self,
+        ctr: &Ctr,
+        snapshotter: &str,
+        mount_point: &Path,
+    ) -> Result<ImageTree, PullError> {
         let layers = self.layout.layers.iter();
         let diff_ids: Vec<String> = layers.map(|layer| layer.diff_id.clone()).collect();
-        let folders =
-            layers_from_snapshots(&containerd.ctr(), containerd.snapshotter(), &diff_ids)?;
+        let folders = layers_from_snapshots(ctr, snapshotter, &diff_ids)?;
         Ok(ImageTree::read(&folders, &self.contents, mount_point)?)
     }
 
@@ -148,22 +196,29 @@ impl Stage {
     fn start_daemons(
         &self,
         subject: &Subject,
+        (program, way): (&Path, Way),
         folder: &Path,
     ) -> Result<(Containerd, Option<Snapshotter>), PullError> {
         let is_parapull = *subject == Subject::Parapull;
         let own = folder.join("parapull");
         let proxy = is_parapull.then(|| Snapshotter::announced(&own));
+        let decompressor = match subject {
+            Subject::Containerd(Some(named)) => *named,
+            _ => {
+                let program = find_program(&program.to_string_lossy(), INSTALL)?;
+                Decompressor::chosen_by(ContainerdVersion::of(&program)?)
+            }
+        };
         let options = ContainerdOptions {
-            snapshotter: proxy
-                .as_ref()
-                .map_or_else(|| "overlayfs".into(), |proxy| proxy.name.clone()),
             proxy,
-            decompressor: subject.decompressor(),
+            cri_pull: if way == Way::CriTransfer {
+                CriPull::TransferService
+            } else {
+                CriPull::Itself
+            },
+            decompressor,
             plain_http_hosts: vec![self.host().to_owned()],
-            program: self
-                .containerd
-                .clone()
-                .unwrap_or_else(|| "containerd".into()),
+            program: program.into(),
         };
         // containerd connects to a snapshotter on first use; the snapshotter reads manifests from containerd.
         let containerd = Containerd::start(&folder.join("containerd"), &options)?;
@@ -178,6 +233,45 @@ impl Stage {
         let snapshotter = Snapshotter::start(&self.programs, &own, &options)?;
         Ok((containerd, Some(snapshotter)))
     }
+}
+
+/// Pulls `reference` in its way and returns how long the client took.
+fn pull_through(
+    way: Way,
+    containerd: &Containerd,
+    snapshotter: Option<&Snapshotter>,
+    reference: &str,
+) -> Result<Duration, PullError> {
+    let logs = || logs_of(containerd, snapshotter);
+    let by_ctr = |pull: fn(&Ctr, &str, &str) -> Result<(), ProcessError>| {
+        let ctr = containerd.ctr().in_namespace(way.namespace());
+        let started = Instant::now();
+        let pulled = pull(&ctr, reference, containerd.snapshotter());
+        pulled.map_err(|source| PullError::Ctr {
+            source,
+            logs: logs(),
+        })?;
+        Ok(started.elapsed())
+    };
+    match way {
+        Way::Ctr => by_ctr(Ctr::pull),
+        Way::CtrLocal => by_ctr(Ctr::pull_locally),
+        Way::Cri | Way::CriTransfer => {
+            let pull = || containerd.cri()?.pull_image(reference);
+            let pulled = pull().map_err(|source| PullError::Cri {
+                source,
+                logs: logs(),
+            })?;
+            Ok(pulled.elapsed)
+        }
+    }
+}
+
+fn logs_of(containerd: &Containerd, snapshotter: Option<&Snapshotter>) -> Box<Logs> {
+    Box::new(Logs {
+        containerd: containerd.log_tail(),
+        snapshotter: snapshotter.map(Snapshotter::log_tail).unwrap_or_default(),
+    })
 }
 
 /// Starts a new memory peak for a process; one that cannot be reset shows its peak since the start.
@@ -195,16 +289,16 @@ fn inflater(subject: &Subject, containerd: &Containerd) -> &'static str {
 }
 
 /// Where the snapshotter of the pull in `folder` records.
-fn traces(folder: &Path) -> PathBuf {
+pub(super) fn traces(folder: &Path) -> PathBuf {
     folder.join("traces")
 }
 
 /// What came from the registry: into containerd's content store, and what the snapshotter says it fetched itself.
 ///
 /// Unknown when the snapshotter recorded no finished pull.
-fn bytes_fetched(folder: &Path, has_snapshotter: bool, timeline: Option<&Timeline>) -> Option<u64> {
+fn bytes_fetched(folder: &Path, is_ours: bool, timeline: Option<&Timeline>) -> Option<u64> {
     let content = content_bytes(folder);
-    if !has_snapshotter {
+    if !is_ours {
         return Some(content);
     }
     let stats = timeline?.stats?;
@@ -220,3 +314,5 @@ fn content_bytes(folder: &Path) -> u64 {
         .map(|metadata| metadata.len())
         .sum()
 }
+
+const INSTALL: &str = "install the package containerd";
