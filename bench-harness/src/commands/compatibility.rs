@@ -23,7 +23,7 @@ use super::progress::Progress;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  parapull-bench compatibility --out results\n  parapull-bench compatibility --generation 2 \
-                  --way ctr,cri --image tiny --reps 1 --out /tmp/found\n\nWays: cri, cri-transfer, ctr, ctr-local. Images: \
+                  --way ctr,cri --image tiny --reps 1 --out /tmp/found\n\nWays: cri, cri-transfer, ctr, ctr-local, client. Images: \
                   presets, craft files, layouts, and the two named encodings and multi-arch."
 )]
 pub(super) struct CompatibilityCommand {

@@ -25,7 +25,7 @@ impl Containerds {
                     debian::cache_dir().display()
                 )
             })?;
-            let (version, program) = (found.version, found.program.display());
+            let (version, program) = (found.version.to_string(), found.program.display());
             say(&format!("{generation:<4} {version:<8} {program}\n"))?;
         }
         Ok(())

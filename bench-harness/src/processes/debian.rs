@@ -22,10 +22,10 @@ pub fn unpacked(suite: &str, packages: &[&str]) -> Result<PathBuf, ProcessError>
     if target.is_dir() {
         return Ok(target);
     }
-    obtain(&cache, suite, packages, &target).map_err(|source| ProcessError::Obtain {
+    obtain(&cache, suite, packages, &target).map_err(|cause| ProcessError::Obtain {
         packages: packages.join(", "),
         suite: suite.into(),
-        source: Box::new(source),
+        cause: Box::new(cause),
     })?;
     Ok(target)
 }
@@ -71,9 +71,11 @@ impl<'a> Apt<'a> {
             fs::create_dir_all(&path).map_err(ProcessError::file("make", &path))?;
         }
         let apt = Self { folder, suite };
-        let sources = apt.folder.join("sources.list");
         let line = source_line(&mirror()?, suite);
-        fs::write(&sources, line).map_err(ProcessError::file("write", &sources))?;
+        for (name, text) in [(SOURCES, line), (CONFIGURATION, apt.configuration())] {
+            let path = apt.folder.join(name);
+            fs::write(&path, text).map_err(ProcessError::file("write", &path))?;
+        }
         run(apt.command().args(["-qq", "update"]))?;
         Ok(apt)
     }
@@ -98,25 +100,29 @@ impl<'a> Apt<'a> {
         })
     }
 
+    /// Read after the machine's own configuration, whose proxies stay in force.
     fn command(&self) -> Command {
         let mut command = Command::new("apt-get");
-        let folder = self.folder.display();
-        for option in [
-            format!("Dir::Etc::sourcelist={folder}/sources.list"),
-            "Dir::Etc::sourceparts=/dev/null".into(),
-            "Dir::Etc::preferences=/dev/null".into(),
-            "Dir::Etc::preferencesparts=/dev/null".into(),
-            format!("Dir::State::lists={folder}/lists"),
-            format!("Dir::Cache={folder}/cache"),
-            "Acquire::Languages=none".into(),
-            "Acquire::Retries=3".into(),
-            "APT::Update::Error-Mode=any".into(),
-            // Its user for downloads may not enter the folders of whoever runs this.
-            "APT::Sandbox::User=root".into(),
-        ] {
-            command.arg("-o").arg(option);
-        }
         command
+            .arg("-c")
+            .arg(self.folder.join(CONFIGURATION))
+            .env("LC_ALL", "C");
+        command
+    }
+
+    fn configuration(&self) -> String {
+        let folder = self.folder.display();
+        let own = [
+            ("Dir::Etc::sourcelist", format!("{folder}/{SOURCES}")),
+            ("Dir::State::lists", format!("{folder}/lists")),
+            ("Dir::Cache", format!("{folder}/cache")),
+        ];
+        let mut text: String = own
+            .iter()
+            .map(|(name, value)| format!("{name} \"{value}\";\n"))
+            .collect();
+        text.push_str(FIXED);
+        text
     }
 }
 
@@ -163,6 +169,20 @@ fn archive_of(targets: &str, codename: &str) -> Option<String> {
         }
     })
 }
+
+const SOURCES: &str = "sources.list";
+const CONFIGURATION: &str = "apt.conf";
+
+/// apt's own user for downloads may not enter the folders of whoever runs this.
+const FIXED: &str = "\
+Dir::Etc::sourceparts \"/dev/null\";
+Dir::Etc::preferences \"/dev/null\";
+Dir::Etc::preferencesparts \"/dev/null\";
+Acquire::Languages \"none\";
+Acquire::Retries \"3\";
+APT::Update::Error-Mode \"any\";
+APT::Sandbox::User \"root\";
+";
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 

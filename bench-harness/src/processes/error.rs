@@ -77,14 +77,14 @@ pub enum ProcessError {
         text: String,
     },
     /// Packages of Debian's archive could not be had.
-    #[error("obtain {packages} of Debian's {suite}: {source}")]
+    #[error("obtain {packages} of Debian's {suite}: {cause}")]
     Obtain {
         /// The packages.
         packages: String,
         /// The suite they were looked for in.
         suite: String,
-        /// The cause.
-        source: Box<ProcessError>,
+        /// The cause, which the text holds already.
+        cause: Box<ProcessError>,
     },
     /// A fragment of containerd's configuration in `deploy/` is no TOML.
     #[error("read deploy/containerd/{name}: {reason}")]

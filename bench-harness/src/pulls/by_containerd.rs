@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::clients::Clients;
 use super::{Fetcher, Logs, PullError, Pulled, Stage, Subject, Way};
 use crate::ctr::Ctr;
 use crate::measure::{ProcessUsage, WrittenBytes};
 use crate::processes::{
     Containerd, ContainerdOptions, ContainerdVersion, CriPull, Decompressor, ProcessError,
-    Snapshotter, SnapshotterOptions, find_program,
+    Programs, Snapshotter, SnapshotterOptions, find_program,
 };
 use crate::report::Run;
 use crate::timeline::Timeline;
@@ -25,6 +26,7 @@ pub struct PulledByContainerd {
     pub(super) snapshotter: Option<Snapshotter>,
     pub(super) way: Way,
     pub(super) folder: PathBuf,
+    programs: Programs,
     reference: String,
 }
 
@@ -67,7 +69,7 @@ impl PulledByContainerd {
 
     /// What the daemons said last.
     pub(super) fn logs(&self) -> Box<Logs> {
-        logs_of(&self.containerd, self.snapshotter.as_ref())
+        self.clients().logs()
     }
 
     /// Pulls the same image again and returns how long the client took.
@@ -75,8 +77,15 @@ impl PulledByContainerd {
     /// # Errors
     /// As the first pull.
     pub(super) fn pull_again(&self) -> Result<Duration, PullError> {
-        let snapshotter = self.snapshotter.as_ref();
-        pull_through(self.way, &self.containerd, snapshotter, &self.reference)
+        self.clients().pull(self.way, &self.reference)
+    }
+
+    fn clients(&self) -> Clients<'_> {
+        Clients {
+            containerd: &self.containerd,
+            snapshotter: self.snapshotter.as_ref(),
+            programs: &self.programs,
+        }
     }
 }
 
@@ -121,7 +130,12 @@ impl Stage {
         let before: Vec<ProcessUsage> = processes.iter().map(|&id| usage_from_here(id)).collect();
         let written = WrittenBytes::start(self.work(), &processes).map_err(PullError::Written)?;
 
-        let elapsed = pull_through(way, &containerd, snapshotter.as_ref(), self.reference())?;
+        let clients = Clients {
+            containerd: &containerd,
+            snapshotter: snapshotter.as_ref(),
+            programs: &self.programs,
+        };
+        let elapsed = clients.pull(way, self.reference())?;
 
         let bytes_written = written.finish().map_err(PullError::Written)?;
         let after: Vec<ProcessUsage> = processes
@@ -168,6 +182,7 @@ impl Stage {
             snapshotter,
             way,
             folder,
+            programs: self.programs.clone(),
             reference: self.reference().into(),
         })
     }
@@ -233,45 +248,6 @@ impl Stage {
         let snapshotter = Snapshotter::start(&self.programs, &own, &options)?;
         Ok((containerd, Some(snapshotter)))
     }
-}
-
-/// Pulls `reference` in its way and returns how long the client took.
-fn pull_through(
-    way: Way,
-    containerd: &Containerd,
-    snapshotter: Option<&Snapshotter>,
-    reference: &str,
-) -> Result<Duration, PullError> {
-    let logs = || logs_of(containerd, snapshotter);
-    let by_ctr = |pull: fn(&Ctr, &str, &str) -> Result<(), ProcessError>| {
-        let ctr = containerd.ctr().in_namespace(way.namespace());
-        let started = Instant::now();
-        let pulled = pull(&ctr, reference, containerd.snapshotter());
-        pulled.map_err(|source| PullError::Ctr {
-            source,
-            logs: logs(),
-        })?;
-        Ok(started.elapsed())
-    };
-    match way {
-        Way::Ctr => by_ctr(Ctr::pull),
-        Way::CtrLocal => by_ctr(Ctr::pull_locally),
-        Way::Cri | Way::CriTransfer => {
-            let pull = || containerd.cri()?.pull_image(reference);
-            let pulled = pull().map_err(|source| PullError::Cri {
-                source,
-                logs: logs(),
-            })?;
-            Ok(pulled.elapsed)
-        }
-    }
-}
-
-fn logs_of(containerd: &Containerd, snapshotter: Option<&Snapshotter>) -> Box<Logs> {
-    Box::new(Logs {
-        containerd: containerd.log_tail(),
-        snapshotter: snapshotter.map(Snapshotter::log_tail).unwrap_or_default(),
-    })
 }
 
 /// Starts a new memory peak for a process; one that cannot be reset shows its peak since the start.

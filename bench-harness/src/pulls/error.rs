@@ -40,18 +40,18 @@ pub enum PullError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// A pull by CRI failed.
-    #[error("{source}\n{logs}")]
+    #[error("{cause}\n{logs}")]
     Cri {
         /// The answer.
-        source: CriError,
+        cause: CriError,
         /// What the daemons said.
         logs: Box<Logs>,
     },
-    /// A pull by `ctr` failed.
-    #[error("{source}\n{logs}")]
-    Ctr {
+    /// A pull by `ctr` or by our own client failed.
+    #[error("{cause}\n{logs}")]
+    Client {
         /// Its complaint.
-        source: ProcessError,
+        cause: ProcessError,
         /// What the daemons said.
         logs: Box<Logs>,
     },

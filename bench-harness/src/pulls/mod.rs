@@ -5,6 +5,7 @@
 
 mod by_command;
 mod by_containerd;
+mod clients;
 mod error;
 mod observe;
 mod stage;

@@ -64,11 +64,11 @@ impl PulledByContainerd {
     fn remove_image(&self) -> Result<(), PullError> {
         let reference = self.reference();
         match self.way {
-            Way::Ctr | Way::CtrLocal => Ok(self.ctr().remove_image(reference)?),
+            Way::Ctr | Way::CtrLocal | Way::Client => Ok(self.ctr().remove_image(reference)?),
             Way::Cri | Way::CriTransfer => {
                 let remove = || self.containerd.cri()?.remove_image(reference);
-                remove().map_err(|source| PullError::Cri {
-                    source,
+                remove().map_err(|cause| PullError::Cri {
+                    cause,
                     logs: self.logs(),
                 })
             }

@@ -17,6 +17,8 @@ pub enum Way {
     Ctr,
     /// `ctr images pull --local` of 2.x: the client fetches as it did before.
     CtrLocal,
+    /// `parapull-snapshotter pull REF --containerd SOCK`, which tells the snapshotter the image as CRI does.
+    Client,
 }
 
 /// Who fetched an image's layers, as containerd's content store shows it afterwards.
@@ -32,7 +34,13 @@ pub enum Fetcher {
 
 impl Way {
     /// Every way, in the order of reports.
-    pub const ALL: [Self; 4] = [Self::Cri, Self::CriTransfer, Self::Ctr, Self::CtrLocal];
+    pub const ALL: [Self; 5] = [
+        Self::Cri,
+        Self::CriTransfer,
+        Self::Ctr,
+        Self::CtrLocal,
+        Self::Client,
+    ];
 
     /// Its name on the command line and in reports.
     pub const fn name(self) -> &'static str {
@@ -41,6 +49,7 @@ impl Way {
             Self::CriTransfer => "cri-transfer",
             Self::Ctr => "ctr",
             Self::CtrLocal => "ctr-local",
+            Self::Client => "client",
         }
     }
 
@@ -51,13 +60,14 @@ impl Way {
             Self::CriTransfer => "CRI PullImage, fetched by the transfer service",
             Self::Ctr => "ctr images pull",
             Self::CtrLocal => "ctr images pull --local",
+            Self::Client => "parapull-snapshotter pull --containerd",
         }
     }
 
     /// The ways that exist with `version`.
     pub fn of(version: ContainerdVersion) -> Vec<Self> {
         let exists = |way: &Self| match way {
-            Self::Cri | Self::Ctr => true,
+            Self::Cri | Self::Ctr | Self::Client => true,
             Self::CriTransfer | Self::CtrLocal => hands_labels_to_transfers(version),
         };
         Self::ALL.into_iter().filter(exists).collect()
@@ -66,7 +76,7 @@ impl Way {
     /// Who should fetch: the snapshotter wherever the client passes on the labels that name the image.
     pub fn fetcher(self, version: ContainerdVersion) -> Fetcher {
         let tells = match self {
-            Self::Cri | Self::CriTransfer => true,
+            Self::Cri | Self::CriTransfer | Self::Client => true,
             Self::Ctr => hands_labels_to_transfers(version),
             Self::CtrLocal => false,
         };
@@ -81,7 +91,7 @@ impl Way {
     pub(super) const fn namespace(self) -> &'static str {
         match self {
             Self::Cri | Self::CriTransfer => "k8s.io",
-            Self::Ctr | Self::CtrLocal => "default",
+            Self::Ctr | Self::CtrLocal | Self::Client => "default",
         }
     }
 }
@@ -135,8 +145,9 @@ mod tests {
                 .collect();
             shown.join(" ")
         };
-        let old = "cri=parapull ctr=containerd";
-        let new = "cri=parapull cri-transfer=parapull ctr=parapull ctr-local=containerd";
+        let old = "cri=parapull ctr=containerd client=parapull";
+        let new =
+            "cri=parapull cri-transfer=parapull ctr=parapull ctr-local=containerd client=parapull";
         for (version, expected) in [("1.6.20", old), ("1.7.24", old), ("2.0.11", old)] {
             assert_eq!(table(version), expected, "{version}");
         }

@@ -1,7 +1,8 @@
 //! Which interesting states a world is in, told from what is said and done.
 
 use parapull_engine::{
-    Action, Event, FetchMode, Have, HoldReason, Input, LayerError, Outcome, Pull, Timer, Tree, Wake,
+    Action, Event, FetchMode, Have, HoldReason, Input, LayerError, Outcome, Pull, SourceId, Timer,
+    Tree, Wake,
 };
 use parapull_scenario::registry::FaultKind;
 use parapull_scenario::{LocalFaultKind, Paused};
@@ -24,7 +25,11 @@ impl World<'_> {
                 ..
             } => {
                 for (is_so, point) in [
-                    (source.0 > 0, Point::SecondSource),
+                    (
+                        source.0 > 0 && source != SourceId::LOCAL,
+                        Point::SecondSource,
+                    ),
+                    (source == SourceId::LOCAL, Point::LocalRead),
                     (mode == FetchMode::Whole, Point::WholeRead),
                     (attempt > 1, Point::Repeated),
                     (
@@ -125,6 +130,8 @@ impl World<'_> {
             Timer::RetryBackoff => Point::WakeBackoff,
             Timer::RetryAfter => Point::WakeRetryAfter,
             Timer::StallCheck => Point::WakeStall,
+            Timer::Silence => Point::WakeSilence,
+            Timer::HostReady => Point::WakeHost,
             Timer::CancelGrace => Point::WakeGrace,
             Timer::StagingTtl => Point::WakeStaging,
         });
@@ -177,6 +184,8 @@ pub(super) const fn local_point(kind: LocalFaultKind) -> Point {
         LocalFaultKind::LinkNeedsParents => Point::LinkNeedsParents,
         LocalFaultKind::LinkSourceGone => Point::LinkSourceGone,
         LocalFaultKind::LinkDisk => Point::LinkDisk,
+        LocalFaultKind::LocalGone => Point::LocalGone,
+        LocalFaultKind::LocalCorrupt => Point::LocalCorrupt,
     }
 }
 
@@ -209,6 +218,9 @@ const fn hold_point(hold: HoldReason) -> Option<Point> {
         HoldReason::Lane => Point::HoldLane,
         HoldReason::Spool => Point::HoldSpool,
         HoldReason::Backoff => Point::HoldBackoff,
+        HoldReason::RetryAfter => Point::HoldRetryAfter,
+        HoldReason::HostConnections => Point::HoldHostConnections,
+        HoldReason::HostRequests => Point::HoldHostRequests,
         HoldReason::Settling => Point::HoldSettling,
         HoldReason::Unpacks => Point::HoldUnpacks,
         HoldReason::UnpacksPerImage => Point::HoldUnpacksPerImage,

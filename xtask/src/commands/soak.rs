@@ -122,6 +122,16 @@ fn run_round(
         succeed(&mut compare)?;
         nothing_left()
     });
+    if has_containerd {
+        steps.run(&format!("every containerd on {image}"), || {
+            let mut compatibility = bench();
+            compatibility
+                .args(["compatibility", "--image", image, "--reps", "1", "--out"])
+                .arg(scratch.join("compatibility"));
+            succeed(&mut compatibility)?;
+            nothing_left()
+        });
+    }
     Ok(())
 }
 
