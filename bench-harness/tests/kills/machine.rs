@@ -43,7 +43,6 @@ impl Machine {
         let proxy = Snapshotter::announced(&folder);
         let listener = UnixListener::bind(&proxy.socket).unwrap();
         let options = ContainerdOptions {
-            snapshotter: proxy.name.clone(),
             proxy: Some(proxy),
             decompressor: Decompressor::Go,
             plain_http_hosts: vec![host.to_owned()],
