@@ -24,6 +24,7 @@ impl Engine {
         self.pending_limits = None;
         self.config.limits = limits;
         self.pieces_shrank = true;
+        (self.work_may_start, self.stirred) = (true, true);
         self.budgets.fetches.set_max(raw.fetches_max.into());
         self.budgets.unpacks.set_max(raw.unpacks_max.into());
         self.budgets.threads.set_max(raw.threads_max.into());
@@ -33,6 +34,8 @@ impl Engine {
             image.fetches.set_max(raw.fetches_per_image_max.into());
             image.unpacks.set_max(raw.unpacks_per_image_max.into());
         }
+        self.blobs.touch_all();
+        self.bytes.set_quantum(limits.piece_bytes_max());
         self.fail_unstorable();
     }
 

@@ -175,7 +175,7 @@ impl Engine {
     pub(crate) fn drop_kept(&mut self) {
         let kept: Vec<TreeId> = self
             .layers
-            .iter_mut()
+            .iter()
             .filter(|(_, layer)| layer.wanted.is_empty() && layer.state == LayerState::Staged)
             .map(|(id, _)| *id)
             .collect();
@@ -423,6 +423,8 @@ impl Engine {
         if let Some(at) = image.grace {
             self.timers.stop(at, Deadline::Grace(id));
         }
+        self.bytes.leave(id);
+        self.lane_time.leave(id);
         for (link, index) in image.links.iter().zip(0..) {
             self.chains.leave(link.chain, Place { image: id, index });
         }

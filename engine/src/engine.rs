@@ -18,6 +18,9 @@ use crate::layer::{Layer, LayerState, TreeId};
 use crate::limits::Limits;
 use crate::op::{Op, OpKind};
 use crate::output::{Action, Destination, Event, Outcome, Output, Place, PullStats};
+use crate::queue::FetchQueue;
+use crate::share::Share;
+use crate::table::Table;
 use crate::time::Instant;
 use crate::timers::{Deadline, Timers};
 use crate::trace::TraceHash;
@@ -28,8 +31,18 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) now: Instant,
     pub(crate) images: BTreeMap<ImageId, Image>,
-    pub(crate) blobs: BTreeMap<BlobId, Blob>,
-    pub(crate) layers: BTreeMap<TreeId, Layer>,
+    pub(crate) blobs: Table<BlobId, Blob>,
+    pub(crate) layers: Table<TreeId, Layer>,
+    pub(crate) queue: FetchQueue,
+    /// Bytes asked for, and time of lanes in nanoseconds, between images.
+    pub(crate) bytes: Share,
+    pub(crate) lane_time: Share,
+    /// The image that pays for what is fetched next.
+    pub(crate) turn: Option<ImageId>,
+    /// Since the last look something happened by which a lane, link or thread may start or change.
+    pub(crate) work_may_start: bool,
+    /// This input may have freed permits, or changed what hosts allow.
+    pub(crate) stirred: bool,
     /// Layers whose blob is being read for another layer.
     pub(crate) unfed: BTreeSet<TreeId>,
     pub(crate) chains: Chains,
@@ -78,8 +91,14 @@ impl Engine {
             config,
             now,
             images: BTreeMap::new(),
-            blobs: BTreeMap::new(),
-            layers: BTreeMap::new(),
+            blobs: Table::new(),
+            layers: Table::new(),
+            queue: FetchQueue::default(),
+            bytes: Share::new(config.limits.piece_bytes_max()),
+            lane_time: Share::new(LANE_TIME_QUANTUM_NANOS),
+            turn: None,
+            work_may_start: false,
+            stirred: false,
             unfed: BTreeSet::new(),
             chains: Chains::default(),
             ops: BTreeMap::new(),
@@ -115,6 +134,11 @@ impl Engine {
         self.drained = false;
         self.now = now;
         self.trace.input(now, &input);
+        self.stirred = !matches!(
+            input,
+            Input::RangeProgressed { .. } | Input::LaneAdvanced { .. }
+        );
+        self.work_may_start |= self.stirred && !matches!(input, Input::RangeFetched { .. });
         self.fire_timers();
         self.dispatch(input);
         self.admit();
@@ -195,6 +219,7 @@ impl Engine {
 
     fn fire_timers(&mut self) {
         while let Some(deadline) = self.timers.take_due(self.now) {
+            (self.stirred, self.work_may_start) = (true, true);
             match deadline {
                 Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
                 Deadline::Stall(op) => self.on_stall_check(op),
@@ -214,6 +239,7 @@ impl Engine {
         self.admit_fetches();
         self.admit_threads();
         self.watch_hosts();
+        self.work_may_start = false;
     }
 
     fn request(&mut self, pull: Pull) {
@@ -239,7 +265,6 @@ impl Engine {
             .collect();
         let entry = Image {
             links,
-            weight: pull.weight.max(1).into(),
             fetches: Budget::new(raw.fetches_per_image_max.into()),
             unpacks: Budget::new(raw.unpacks_per_image_max.into()),
             stats: PullStats::default(),
@@ -249,6 +274,8 @@ impl Engine {
             ending: None,
         };
         self.images.insert(image, entry);
+        self.bytes.enter(image, pull.weight);
+        self.lane_time.enter(image, pull.weight);
         for (layer, index) in pull.layers.iter().zip(0..) {
             self.chains.enter(layer.chain, Place { image, index });
             if matches!(layer.have, Have::Linked | Have::InPlace) {
@@ -291,8 +318,7 @@ impl Engine {
         let id = TreeId::shared(wanted.layer);
         let layer = self
             .layers
-            .entry(id)
-            .or_insert_with(|| Layer::new(wanted, state));
+            .get_or_insert_with(id, || Layer::new(wanted, state));
         layer.wanted.insert(place);
         if layer.state == LayerState::Absent {
             layer.state = state;
@@ -317,8 +343,7 @@ impl Engine {
     fn adopt_staged(&mut self, staged: &PullLayer) {
         let id = TreeId::shared(staged.layer);
         self.layers
-            .entry(id)
-            .or_insert_with(|| Layer::new(staged, LayerState::Staged));
+            .get_or_insert_with(id, || Layer::new(staged, LayerState::Staged));
         self.release_layer(id);
     }
 
@@ -351,6 +376,7 @@ impl Engine {
         );
         blob.local.clone_from(&layer.local);
         self.blobs.insert(layer.blob, blob);
+        self.work_may_start = true;
         self.unfed.remove(&layer_id);
         let (id, size) = (layer.blob, layer.size);
         if size == 0 {
@@ -383,75 +409,9 @@ impl Engine {
         };
         if blob.completed.is_none() {
             blob.completed = Some(order);
+            self.work_may_start = true;
             self.completions += 1;
         }
-    }
-
-    fn await_layer(&mut self, place: Place) {
-        let Some(image) = self.images.get_mut(&place.image) else {
-            self.stale += 1;
-            return;
-        };
-        let Some(link) = image.link_mut(place.index) else {
-            self.stale += 1;
-            return;
-        };
-        link.callers += 1;
-        image.callers += 1;
-        if mutant!(GraceRunsOn) {
-            return;
-        }
-        if let Some(at) = image.grace.take() {
-            self.timers.stop(at, Deadline::Grace(place.image));
-        }
-    }
-
-    fn leave_layer(&mut self, place: Place) {
-        let Some(image) = self.images.get_mut(&place.image) else {
-            return;
-        };
-        let Some(link) = image.link_mut(place.index) else {
-            return;
-        };
-        if link.callers == 0 {
-            self.stale += 1;
-            return;
-        }
-        link.callers -= 1;
-        image.callers -= 1;
-        self.start_grace(place.image);
-    }
-
-    /// Whoever waited for a layer that is ready waits no more.
-    pub(crate) fn dismiss_callers(&mut self, place: Place) {
-        let Some(image) = self.images.get_mut(&place.image) else {
-            return;
-        };
-        let answered = image
-            .link_mut(place.index)
-            .map_or(0, |link| core::mem::take(&mut link.callers));
-        image.callers -= answered;
-        self.start_grace(place.image);
-    }
-
-    /// Starts the grace period of an image nobody waits for. One whose layers are all in their places has none: it only
-    /// waits for what it no longer needs to be gone.
-    fn start_grace(&mut self, id: ImageId) {
-        let at = self.now.after_millis(self.config.timing.cancel_grace_ms);
-        let Some(image) = self.images.get_mut(&id) else {
-            return;
-        };
-        if image.next_link().is_none() {
-            if let Some(at) = image.grace.take() {
-                self.timers.stop(at, Deadline::Grace(id));
-            }
-            return;
-        }
-        if image.callers > 0 || image.grace.is_some() || !image.is_live() {
-            return;
-        }
-        image.grace = Some(at);
-        self.timers.start(at, Deadline::Grace(id));
     }
 
     fn shut_down(&mut self) {
@@ -465,14 +425,6 @@ impl Engine {
 
     pub(crate) const fn is_shutting_down(&self) -> bool {
         self.shutting_down
-    }
-
-    /// Whether anyone waits for a layer in any place.
-    pub(crate) fn is_awaited(&self, layer: &Layer) -> bool {
-        layer.wanted.iter().any(|place| {
-            let image = &self.images[&place.image];
-            image.link(place.index).is_some_and(|link| link.callers > 0)
-        })
     }
 
     /// Opens an op.
@@ -522,3 +474,6 @@ impl Engine {
         self.outputs.push_back(Output::Event(event));
     }
 }
+
+/// A tenth of a second: lanes run for seconds, so this only decides between images that were served alike.
+const LANE_TIME_QUANTUM_NANOS: u64 = 100_000_000;

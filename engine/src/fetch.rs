@@ -3,10 +3,7 @@
 //! Every byte is charged to the window (or spool) before it is asked for (see [`crate::room`]), and keeps its charge until
 //! its lane releases it. What becomes of a fetch that ends badly stands in [`crate::refetch`].
 
-use core::cmp::Reverse;
-
 use crate::blob::{Blob, ChunkState, Mode, Settling};
-use crate::config::FetchOrder;
 use crate::engine::Engine;
 use crate::id::{BlobId, ByteRange, ImageId, OpId, SourceId, SpanId};
 use crate::op::{Fetch, OpKind};
@@ -17,7 +14,7 @@ use crate::timers::Deadline;
 
 /// The next thing to do for a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     /// Ask again for a chunk whose backoff is over.
     Repeat(u32),
     /// Ask for the next chunk, or open the whole read with its first slice.
@@ -25,9 +22,6 @@ enum Step {
     /// Give the open whole read its next slice.
     Grant(OpId, u32),
 }
-
-/// What decides between blobs; the smallest is served first.
-type Rank = (u8, u64, bool, Reverse<u64>, u32, BlobId);
 
 impl Engine {
     pub(crate) fn admit_fetches(&mut self) {
@@ -44,6 +38,7 @@ impl Engine {
                 Step::Repeat(chunk) => self.fetch(blob, chunk),
                 Step::Begin(chunk) => {
                     self.charge(blob, chunk);
+                    self.charge_turn(blob, chunk);
                     self.fetch(blob, chunk);
                 }
                 Step::Grant(op, chunk) => {
@@ -56,6 +51,14 @@ impl Engine {
             if mutant!(WorkLeftUndone) {
                 return;
             }
+        }
+    }
+
+    /// Charges the image whose turn it is for a chunk that is asked for the first time; asking again costs it nothing.
+    fn charge_turn(&mut self, blob: BlobId, chunk: u32) {
+        if let Some(turn) = self.turn {
+            self.bytes
+                .charge(turn, self.blobs[&blob].missing(chunk).len());
         }
     }
 
@@ -75,21 +78,8 @@ impl Engine {
         }
     }
 
-    /// The most urgent step that nothing holds back.
-    fn next_step(&self) -> Option<(BlobId, Step)> {
-        self.blobs
-            .iter()
-            .filter_map(|(id, blob)| {
-                self.step(blob)
-                    .ok()
-                    .map(|step| (self.rank(*id, blob), *id, step))
-            })
-            .min_by_key(|(rank, ..)| *rank)
-            .map(|(_, id, step)| (id, step))
-    }
-
     /// What may be done for a blob now, or what holds it.
-    fn step(&self, blob: &Blob) -> Result<Step, HoldReason> {
+    pub(crate) fn step(&self, blob: &Blob) -> Result<Step, HoldReason> {
         if blob.ending || blob.consumed || blob.dropping.is_some() {
             return Err(HoldReason::Nothing);
         }
@@ -126,11 +116,6 @@ impl Engine {
         }
     }
 
-    /// Whether nothing holds a blob back.
-    pub(crate) fn is_fetchable(&self, blob: &Blob) -> bool {
-        self.step(blob).is_ok()
-    }
-
     /// What holds a blob back, for people to see.
     pub(crate) fn fetch_hold(&self, blob: &Blob) -> HoldReason {
         self.step(blob).err().unwrap_or(HoldReason::Nothing)
@@ -144,67 +129,14 @@ impl Engine {
         self.source_for(blob, chunk).map(|_| ())
     }
 
-    /// The image that pays for a fetch: of those that want it and have a permit, the one served least.
+    /// The image that pays for a fetch: the one whose turn it is, if it has a permit.
     fn payer(&self, blob: &Blob) -> Option<ImageId> {
         self.layers[&blob.layer]
             .wanted
             .iter()
             .map(|place| place.image)
-            .filter(|image| self.images[image].fetches.free() > 0)
-            .min_by_key(|image| (self.images[image].served(), *image))
-    }
-
-    fn rank(&self, id: BlobId, blob: &Blob) -> Rank {
-        let layer = &self.layers[&blob.layer];
-        let index = layer.wanted.first().map_or(0, |place| place.index);
-        let served = layer
-            .wanted
-            .iter()
-            .map(|place| self.images[&place.image].served())
-            .min()
-            .unwrap_or(0);
-        match self.config.scheduling.fetch_order {
-            FetchOrder::LongestPath => {
-                let awaited = self.is_awaited(layer);
-                (
-                    self.tier(blob),
-                    served,
-                    !awaited,
-                    Reverse(blob.remaining()),
-                    index,
-                    id,
-                )
-            }
-            FetchOrder::RoundRobin => (
-                blob.due.is_empty().into(),
-                u64::from(blob.next),
-                false,
-                Reverse(0),
-                index,
-                id,
-            ),
-            FetchOrder::BottomUp => (
-                blob.due.is_empty().into(),
-                u64::from(index),
-                false,
-                Reverse(0),
-                index,
-                id,
-            ),
-        }
-    }
-
-    /// Keep every running lane fed (0), then let them run ahead (1), then look ahead for layers without a lane (2).
-    fn tier(&self, blob: &Blob) -> u8 {
-        if !blob.laned {
-            2
-        } else if !blob.due.is_empty()
-            || blob.charge.amount() < LANE_FLOOR_PIECES * self.config.limits.piece_bytes_max()
-        {
-            0
-        } else {
-            1
-        }
+            .filter(|image| self.turn.is_none_or(|turn| turn == *image))
+            .find(|image| self.images[image].fetches.free() > 0)
     }
 
     /// Asks for a charged chunk, or opens a whole read that begins with it.
@@ -296,6 +228,7 @@ impl Engine {
     }
 
     fn grant(&mut self, id: BlobId, op: OpId, chunk: u32) {
+        self.charge_turn(id, chunk);
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
@@ -466,6 +399,3 @@ impl Engine {
         }
     }
 }
-
-/// A running lane is kept at least this many pieces ahead before anyone else is served: one being inflated, one arriving.
-const LANE_FLOOR_PIECES: u64 = 2;

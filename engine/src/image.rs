@@ -13,7 +13,6 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) links: Vec<Link>,
-    pub(crate) weight: u64,
     pub(crate) fetches: Budget,
     pub(crate) unpacks: Budget,
     pub(crate) stats: PullStats,
@@ -76,13 +75,5 @@ impl Image {
 
     pub(crate) const fn is_live(&self) -> bool {
         self.ending.is_none()
-    }
-
-    /// Bytes it has been served, by its weight: what fairness compares.
-    pub(crate) fn served(&self) -> u64 {
-        if mutant!(FairnessOff) {
-            return 0;
-        }
-        self.stats.bytes_fetched / self.weight
     }
 }

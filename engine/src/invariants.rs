@@ -29,7 +29,10 @@ impl Engine {
         self.check_terminal();
         self.check_owed();
         self.check_wake();
-        self.check_conserved();
+        self.check_queue();
+        self.bytes.check("bytes");
+        self.bytes.check_debts("bytes");
+        self.lane_time.check("lane time");
     }
 
     fn check_permits(&self) {
@@ -262,16 +265,6 @@ impl Engine {
             "invariant 8 (owed): nobody owes an event to {:?}",
             self.images.keys()
         );
-    }
-
-    /// Nothing that may be fetched is left for later.
-    fn check_conserved(&self) {
-        for (id, blob) in &self.blobs {
-            assert!(
-                !self.is_fetchable(blob),
-                "invariant 10 (work): {id:?} could be fetched, and is not"
-            );
-        }
     }
 
     fn check_wake(&self) {

@@ -1,5 +1,6 @@
 //! Lanes: which layer is unpacked next, and what becomes of the bytes it lets go.
 
+use alloc::collections::BTreeSet;
 use core::cmp::Reverse;
 
 use crate::blob::{Blob, Mode, Settling};
@@ -14,7 +15,7 @@ use crate::output::Action;
 use crate::snapshot::HoldReason;
 
 /// What decides between layers; the smallest gets the next lane.
-type Rank = (u64, bool, u64, Reverse<u64>, u32, TreeId);
+type Rank = (bool, u64, Reverse<u64>, u32, TreeId);
 
 impl Engine {
     pub(crate) fn admit_lanes(&mut self) {
@@ -23,18 +24,28 @@ impl Engine {
         }
     }
 
-    fn next_lane(&self) -> Option<(TreeId, ImageId)> {
-        if !self.unpacks_free() || self.budgets.threads.free() == 0 {
+    /// The layer that gets the next lane, of the image whose turn it is.
+    fn next_lane(&mut self) -> Option<(TreeId, ImageId)> {
+        if !self.work_may_start || !self.unpacks_free() || self.budgets.threads.free() == 0 {
             return None;
         }
+        let is_ready = |(id, layer): &(&TreeId, &Layer)| self.unpackable(**id, layer).is_ok();
+        let can_pay = |image: &ImageId| self.images[image].unpacks.free() > 0;
+        let images: BTreeSet<ImageId> = self
+            .layers
+            .iter()
+            .filter(is_ready)
+            .flat_map(|(_, layer)| layer.wanted.iter().map(|place| place.image))
+            .filter(can_pay)
+            .collect();
+        let image = self.lane_time.next(images.iter().copied())?;
+        let is_wanted = |layer: &Layer| layer.wanted.iter().any(|place| place.image == image);
         self.layers
             .iter()
-            .filter_map(|(id, layer)| {
-                let payer = self.lane_payer(*id, layer).ok()?;
-                Some((self.lane_rank(*id, layer), *id, payer))
-            })
-            .min_by_key(|(rank, ..)| *rank)
-            .map(|(_, layer, payer)| (layer, payer))
+            .filter(|(_, layer)| is_wanted(layer))
+            .filter(|(id, layer)| self.unpackable(**id, layer).is_ok())
+            .min_by_key(|(id, layer)| self.lane_rank(**id, layer))
+            .map(|(id, _)| (*id, image))
     }
 
     /// The image that pays for a layer's lane, or what holds the layer.
@@ -44,8 +55,7 @@ impl Engine {
             .wanted
             .iter()
             .map(|place| place.image)
-            .filter(|image| self.images[image].unpacks.free() > 0)
-            .min_by_key(|image| (self.images[image].served(), *image))
+            .find(|image| self.images[image].unpacks.free() > 0)
             .ok_or(HoldReason::UnpacksPerImage)
     }
 
@@ -103,24 +113,12 @@ impl Engine {
         let index = layer.wanted.first().map_or(0, |place| place.index);
         match self.config.scheduling.unpack_order {
             UnpackOrder::LongestPath => {
-                let served = layer
-                    .wanted
-                    .iter()
-                    .map(|place| self.images[&place.image].served())
-                    .min();
                 let awaited = self.is_awaited(layer);
-                (
-                    served.unwrap_or(0),
-                    !awaited,
-                    0,
-                    Reverse(blob.remaining()),
-                    index,
-                    id,
-                )
+                (!awaited, 0, Reverse(blob.remaining()), index, id)
             }
             UnpackOrder::Completion | UnpackOrder::Chain => {
                 let completed = blob.completed.unwrap_or(u64::MAX);
-                (0, false, completed, Reverse(0), index, id)
+                (false, completed, Reverse(0), index, id)
             }
         }
     }
@@ -143,6 +141,7 @@ impl Engine {
             image: (payer, permit),
             threads,
             threads_told: 1,
+            charged_until: self.now,
             threads_said: 1,
         }));
         let Some(layer) = self.layers.get_mut(&layer_id) else {
@@ -186,7 +185,18 @@ impl Engine {
         layer.produced = layer.produced.max(produced);
         layer.entries = layer.entries.max(entries);
         let blob = layer.blob;
+        self.charge_lane_time(id);
         self.release(blob, released);
+    }
+
+    /// Charges an image for the time its lane has run since the last look.
+    fn charge_lane_time(&mut self, id: OpId) {
+        let now = self.now;
+        if let Some(OpKind::Lane(lane)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
+            let nanos = now.0 - lane.charged_until.0;
+            lane.charged_until = now;
+            self.lane_time.charge(lane.image.0, nanos);
+        }
     }
 
     fn release(&mut self, id: crate::id::BlobId, released: u64) {
@@ -206,6 +216,7 @@ impl Engine {
             return;
         };
         layer.state = LayerState::Staged;
+        layer.made += 1;
         (layer.produced, layer.entries) = (produced, entries);
         let (blob_id, size) = (layer.blob, layer.size);
         self.release(blob_id, size);
@@ -253,6 +264,7 @@ impl Engine {
 
     /// Closes a lane and returns its permits.
     fn close_lane(&mut self, id: OpId) -> Option<Lane> {
+        self.charge_lane_time(id);
         let OpKind::Lane(mut lane) = self.close(id)?.kind else {
             return None;
         };

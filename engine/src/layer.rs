@@ -44,6 +44,8 @@ pub(crate) struct Layer {
     pub(crate) state: LayerState,
     /// Links that want it and are not done.
     pub(crate) wanted: BTreeSet<Place>,
+    /// How often a lane has staged it.
+    pub(crate) made: u32,
     /// Until when it is kept staged without anyone wanting it.
     pub(crate) expires: Option<Instant>,
     /// Uncompressed bytes its lane has written.
@@ -80,6 +82,7 @@ impl Layer {
             local: Vec::new(),
             state,
             wanted: BTreeSet::new(),
+            made: 0,
             expires: None,
             produced: 0,
             entries: 0,
@@ -95,6 +98,7 @@ impl Layer {
             local: self.local.clone(),
             state: LayerState::Waiting,
             wanted: BTreeSet::from([place]),
+            made: 0,
             expires: None,
             produced: 0,
             entries: 0,

@@ -16,6 +16,9 @@ use crate::output::{Action, Event, Outcome, Place, Tree};
 
 impl Engine {
     pub(crate) fn admit_links(&mut self) {
+        if !self.work_may_start {
+            return;
+        }
         let images: Vec<ImageId> = self.images.keys().copied().collect();
         for image in images {
             self.admit_link(image);
@@ -104,7 +107,8 @@ impl Engine {
     }
 
     fn start_clone(&mut self, place: Place, layer: TreeId) {
-        let op = self.open(OpKind::Clone { place, layer });
+        let made = self.layers[&layer].made;
+        let op = self.open(OpKind::Clone { place, layer, made });
         self.set_link(place, LinkState::Cloning(op));
         self.act(Action::CloneLayer {
             op,
@@ -176,9 +180,12 @@ impl Engine {
         let Some(op) = self.close(id) else { return };
         let (place, layer, tree) = match op.kind {
             OpKind::Link { place, layer, tree } => (place, layer, Some(tree)),
-            OpKind::Clone { place, layer } => (place, layer, None),
+            OpKind::Clone { place, layer, .. } => (place, layer, None),
             _ => return,
         };
+        // Another clone may have found the tree gone, and it was made again since.
+        let made_since = matches!(op.kind, OpKind::Clone { made, .. }
+            if self.layers.get(&layer).is_some_and(|layer| layer.made != made));
         let of_made = tree == Some(layer.name());
         let of_clone = !of_made && matches!(tree, Some(Tree::Own(_)));
         let state = if of_clone {
@@ -190,7 +197,7 @@ impl Engine {
         if let (true, Some(entry)) = (of_made, self.layers.get_mut(&layer)) {
             entry.state = LayerState::Staged;
         }
-        if error == LinkError::SourceGone {
+        if error == LinkError::SourceGone && !made_since {
             self.on_source_gone(place, layer, tree);
         }
         if !self.images.get(&place.image).is_some_and(Image::is_live) {

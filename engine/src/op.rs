@@ -22,6 +22,8 @@ pub(crate) enum OpKind {
     Clone {
         place: Place,
         layer: TreeId,
+        /// How often the layer had been made when the clone was asked for.
+        made: u32,
     },
     Link {
         place: Place,
@@ -88,6 +90,8 @@ pub(crate) struct Lane {
     pub(crate) threads: Permit,
     /// Threads it was told to use; `threads` follows when it says so.
     pub(crate) threads_told: u32,
+    /// Until when its image was charged for its time.
+    pub(crate) charged_until: Instant,
     /// Threads it last said it uses.
     pub(crate) threads_said: u32,
 }

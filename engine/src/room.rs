@@ -82,11 +82,20 @@ impl Engine {
                 && blob.size <= self.config.limits.raw().layer_window_bytes_max
     }
 
-    fn laneless_free(&self) -> u64 {
+    /// What layers without a lane may still be charged for.
+    pub(crate) fn laneless_free(&self) -> u64 {
         self.config
             .limits
             .laneless_bytes_max()
             .saturating_sub(self.budgets.laneless)
+    }
+
+    /// What must be free for layers without a lane before a blob that has none is read on, in bytes.
+    pub(crate) fn laneless_need(&self, blob: &Blob) -> u64 {
+        match blob.mode {
+            Mode::Ranged => blob.missing(blob.next).len(),
+            Mode::Whole(_) | Mode::Settling(_) => blob.size.saturating_sub(blob.charge.amount()),
+        }
     }
 
     /// Charges the next chunk, which [`Self::room`] has let pass.

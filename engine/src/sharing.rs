@@ -1,8 +1,10 @@
 //! What images share: whose permits pay for it, and which layer a blob serves first.
 
+use alloc::vec::Vec;
+
 use crate::engine::Engine;
-use crate::id::{BlobId, ImageId};
-use crate::layer::TreeId;
+use crate::id::{BlobId, ImageId, OpId};
+use crate::layer::{LayerState, TreeId};
 use crate::op::OpKind;
 
 impl Engine {
@@ -15,18 +17,23 @@ impl Engine {
             .wanted
             .iter()
             .map(|place| place.image)
-            .find(|image| *image != from)
+            .filter(|image| *image != from)
+            .min_by_key(|image| (!self.images[image].is_live(), *image))
         else {
             return;
         };
-        let fed = self.is_fed(id);
+        let mut ops: Vec<OpId> = Vec::new();
+        if self.is_fed(id) {
+            ops.extend(&self.blobs[&layer.blob].open);
+        }
+        if let LayerState::Unpacking(lane) = layer.state {
+            ops.push(lane);
+        }
         let mut moved = (0, 0);
-        for op in self.ops.values_mut() {
-            let (image, count) = match &mut op.kind {
-                OpKind::Fetch(fetch) if fed && fetch.blob == layer.blob => {
-                    (&mut fetch.image, &mut moved.0)
-                }
-                OpKind::Lane(lane) if lane.layer == id => (&mut lane.image, &mut moved.1),
+        for op in ops {
+            let (image, count) = match self.ops.get_mut(&op).map(|op| &mut op.kind) {
+                Some(OpKind::Fetch(fetch)) => (&mut fetch.image, &mut moved.0),
+                Some(OpKind::Lane(lane)) => (&mut lane.image, &mut moved.1),
                 _ => continue,
             };
             if image.0 == from {
@@ -73,9 +80,9 @@ impl Engine {
         let Some(mut heir) = self.images.remove(&to) else {
             return;
         };
-        for op in self.ops.values_mut() {
-            if let OpKind::Fetch(fetch) = &mut op.kind
-                && fetch.blob == id
+        let open: Vec<OpId> = self.blobs[&id].open.iter().copied().collect();
+        for op in open {
+            if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind)
                 && fetch.image.0 != to
             {
                 let from = core::mem::replace(&mut fetch.image.0, to);

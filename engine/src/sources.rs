@@ -34,6 +34,7 @@ impl Engine {
     }
 
     pub(crate) fn host_mut(&mut self, id: HostId) -> &mut Host {
+        self.stirred = true;
         let rules = &self.config.hosts;
         self.hosts.entry(id).or_insert_with(|| Host::new(rules))
     }

@@ -4,11 +4,15 @@ use core::cmp::Reverse;
 
 use crate::engine::Engine;
 use crate::id::OpId;
-use crate::op::{Lane, OpKind};
+use crate::layer::LayerState;
+use crate::op::{Lane, Op, OpKind};
 use crate::output::Action;
 
 impl Engine {
     pub(crate) fn admit_threads(&mut self) {
+        if !self.work_may_start {
+            return;
+        }
         if self.lane_wants_thread() {
             self.take_back_thread();
             return;
@@ -102,9 +106,17 @@ impl Engine {
     }
 
     fn lanes(&self) -> impl Iterator<Item = (OpId, &Lane)> {
-        self.ops.iter().filter_map(|(id, op)| match &op.kind {
-            OpKind::Lane(lane) if !op.cancelling => Some((*id, lane)),
-            _ => None,
+        self.layers.values().filter_map(|layer| {
+            let LayerState::Unpacking(id) = layer.state else {
+                return None;
+            };
+            match self.ops.get(&id) {
+                Some(Op {
+                    kind: OpKind::Lane(lane),
+                    cancelling: false,
+                }) => Some((id, lane)),
+                _ => None,
+            }
         })
     }
 

@@ -255,7 +255,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "parapull.staging_ttl",
         seconds(|s| &mut s.staging_ttl, 0, 604_800),
-        "How long an unpacked layer that nobody asked for is kept.",
+        "How long an unpacked layer that nobody asked for is kept, counted anew from a restart of the daemon; \"0s\" keeps none.",
     ),
     key(
         "parapull.sync",
@@ -268,8 +268,8 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "parapull.resume",
         Kind::Resume(|s| &mut s.resume),
-        "What of an unfinished pull survives a restart: \"layers\" that were handed over. \"bytes\" of unfinished layers\n\
-         is not built yet.",
+        "What of an unfinished pull survives a restart of the daemon: \"layers\" that were unpacked and verified. \"bytes\" of\n\
+         unfinished layers is not built yet.",
     )
     .missing(
         "\"layers\"",

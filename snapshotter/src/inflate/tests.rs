@@ -221,7 +221,7 @@ const SPOILERS: [(&str, Spoiler); 6] = [
         each(wrong, |one| one.bit += 1 << 40);
     }),
     ("every other one", |wrong| {
-        wrong.retain(|one| one.bit % 2 == 0)
+        wrong.retain(|one| one.bit % 2 == 0);
     }),
 ];
 

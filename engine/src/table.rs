@@ -1,0 +1,106 @@
+//! A table that remembers which entries were changed since the queue of fetches last looked at them.
+
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::{Iter, Values};
+use alloc::vec::Vec;
+use core::ops::Index;
+
+/// A table that remembers what was touched.
+#[derive(Debug)]
+pub(crate) struct Table<K, V> {
+    entries: BTreeMap<K, V>,
+    touched: Vec<K>,
+}
+
+impl<K: Copy + Ord, V> Table<K, V> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let entry = self.entries.get_mut(key)?;
+        if self.touched.last() != Some(key) {
+            self.touched.push(*key);
+        }
+        Some(entry)
+    }
+
+    /// The entry, made if there is none.
+    pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        self.touched.push(key);
+        self.entries.entry(key).or_insert_with(make)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        self.touched.push(key);
+        self.entries.insert(key, value);
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.touched.push(*key);
+        self.entries.remove(key)
+    }
+
+    pub(crate) fn contains_key(&self, key: &K) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> Iter<'_, K, V> {
+        self.entries.iter()
+    }
+
+    pub(crate) fn values(&self) -> Values<'_, K, V> {
+        self.entries.values()
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.touch_all();
+        self.entries.values_mut()
+    }
+
+    pub(crate) fn touch(&mut self, key: K) {
+        self.touched.push(key);
+    }
+
+    /// Something changed that concerns all of them.
+    pub(crate) fn touch_all(&mut self) {
+        self.touched.extend(self.entries.keys());
+    }
+
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.touched.is_empty()
+    }
+
+    /// Moves what was touched behind what `keys` holds.
+    pub(crate) fn take_touched(&mut self, keys: &mut Vec<K>) {
+        keys.append(&mut self.touched);
+    }
+}
+
+impl<K: Copy + Ord, V> Index<&K> for Table<K, V> {
+    type Output = V;
+
+    fn index(&self, key: &K) -> &V {
+        &self.entries[key]
+    }
+}
+
+impl<'a, K: Copy + Ord, V> IntoIterator for &'a Table<K, V> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = Iter<'a, K, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
