@@ -8,3 +8,5 @@ mod hosts;
 mod limits;
 mod linking;
 mod local;
+mod progress;
+mod shutdown;

@@ -202,6 +202,36 @@ pub(super) static KEYS: &[Key] = &[
         "The most bytes one layer may unpack to; a larger one fails its pull.",
     ),
     key(
+        "parapull.max_expansion",
+        Kind::Amount(|s| &mut s.max_expansion),
+        "The most uncompressed bytes for one compressed byte, once a layer has 64MiB. gzip cannot exceed 1032, zstd 32000.",
+    ),
+    key(
+        "parapull.max_entries",
+        Kind::Amount(|s| &mut s.max_entries),
+        "The most files, directories, links and whiteouts in one layer.",
+    ),
+    key(
+        "parapull.max_path",
+        Kind::Size(|s| &mut s.max_path),
+        "The longest path of an entry, and the longest target of a link. Linux takes less than 4KiB in any case.",
+    ),
+    key(
+        "parapull.max_xattrs",
+        Kind::Size(|s| &mut s.max_xattrs),
+        "The most bytes in the names and values of one entry's extended attributes.",
+    ),
+    key(
+        "parapull.max_metadata",
+        Kind::Size(|s| &mut s.max_metadata),
+        "The longest extended header, long name or sparse map of one entry; it is held in memory. containerd takes 1MiB.",
+    ),
+    key(
+        "parapull.max_sparse_pieces",
+        Kind::Amount(|s| &mut s.max_sparse_pieces),
+        "The most pieces of one sparse file.",
+    ),
+    key(
         "parapull.attempts_max",
         Kind::Number(|s| &mut s.attempts_max),
         "Attempts for one range of one source, the first included.",
@@ -220,6 +250,22 @@ pub(super) static KEYS: &[Key] = &[
         "parapull.stall_timeout",
         seconds(|s| &mut s.stall_timeout, 1, 3_600),
         "How long a request may stay below 10 KiB/s before the rest of its range is asked for again.",
+    ),
+    key(
+        "parapull.retries_max",
+        Kind::Number(|s| &mut s.retries_max),
+        "Requests for layers that one pull may repeat in all; the next one that fails then fails the pull.",
+    ),
+    key(
+        "parapull.progress_timeout",
+        seconds(|s| &mut s.progress_timeout, 1, 86_400),
+        "How long a pull may go without a single byte while it waits for one. Waiting for a free request, for memory, for\n\
+         Retry-After or for containerd does not count.",
+    ),
+    key(
+        "parapull.shutdown_grace",
+        seconds(|s| &mut s.shutdown_grace, 0, 3_600),
+        "How long layers whose bytes are all here may finish unpacking when the daemon is told to stop.",
     ),
     key(
         "parapull.connections_per_host",
@@ -430,7 +476,9 @@ mod tests {
     fn another(kind: Kind) -> Found {
         match kind {
             Kind::Flag(of) => Found::Flag(!*of(&mut Settings::default())),
-            Kind::Concurrency(_) | Kind::Count(_) | Kind::Number(_) => Found::Integer(77),
+            Kind::Concurrency(_) | Kind::Count(_) | Kind::Number(_) | Kind::Amount(_) => {
+                Found::Integer(77)
+            }
             Kind::SizeOrAuto(_) | Kind::Chunk(_) | Kind::Size(_) => Found::Text("77MiB".into()),
             Kind::Duration { .. } => Found::Text("77s".into()),
             Kind::Strategy(_) => Found::Text("multipart".into()),

@@ -66,6 +66,9 @@ impl Config {
             retry_after_ms_max: milliseconds(settings.retry_after_max),
             stall_ms: milliseconds(settings.stall_timeout),
             stall_bytes_min: milliseconds(settings.stall_timeout) * STALL_BYTES_PER_SECOND / 1_000,
+            retries_max: settings.retries_max,
+            progress_ms: milliseconds(settings.progress_timeout),
+            shutdown_grace_ms: milliseconds(settings.shutdown_grace),
             cancel_grace_ms: milliseconds(settings.cancel_grace),
             staging_ttl_ms: milliseconds(settings.staging_ttl),
             ..Timing::default()
@@ -91,8 +94,15 @@ impl Config {
     /// What one layer may unpack to.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
+        let settings = &self.settings;
         Bounds {
-            uncompressed_bytes_max: self.settings.max_uncompressed.0,
+            uncompressed_bytes_max: settings.max_uncompressed.0,
+            expansion_ratio_max: settings.max_expansion,
+            entries_max: settings.max_entries,
+            path_bytes_max: settings.max_path.0,
+            xattr_bytes_max: settings.max_xattrs.0,
+            metadata_bytes_max: settings.max_metadata.0,
+            sparse_pieces_max: settings.max_sparse_pieces,
             ..Bounds::default()
         }
     }
