@@ -286,10 +286,13 @@ fn a_full_disk_is_told_and_the_next_pull_succeeds() {
     );
 }
 
-/// A crash in mid-pull: the caller is told, and after the restart the image is pulled whole with nothing left over.
+/// A crash in mid-pull: the caller is told, and after the restart the image is pulled whole, with what was finished and with
+/// nothing left over.
 #[test]
-fn a_daemon_that_is_killed_in_mid_pull_begins_anew() {
-    let Some(programs) = programs("a_daemon_that_is_killed_in_mid_pull_begins_anew") else {
+fn a_daemon_that_is_killed_in_mid_pull_goes_on_with_its_finished_layers() {
+    let Some(programs) =
+        programs("a_daemon_that_is_killed_in_mid_pull_goes_on_with_its_finished_layers")
+    else {
         return;
     };
     let image = crafted(&ImageSpec::preset("ml-like:30MB").unwrap());
@@ -306,10 +309,23 @@ fn a_daemon_that_is_killed_in_mid_pull_begins_anew() {
         node.crash_snapshotter();
         let told = runtime.block_on(pull).unwrap();
         assert!(told.is_err(), "the caller was told nothing");
-        node.wait_idle();
+        node.wait_quiet();
+        assert_eq!(
+            node.staged().len(),
+            node.kept().len(),
+            "only finished trees"
+        );
     }
+    let kept = node.kept();
+    assert!(!kept.is_empty(), "nothing had been finished");
     registry.heal(&images);
     node.pull_well(&reference);
+    let sent = registry.layer_bytes(&[&image]);
+    for layer in &image.layers {
+        if kept.contains(&layer.diff_id) {
+            assert_eq!(sent[&layer.digest], 0, "{} was fetched again", layer.digest);
+        }
+    }
     assert_eq!(
         node.tree(&image).sha256(),
         tree_sha256_alone(&programs, &image)
@@ -342,7 +358,11 @@ fn a_daemon_that_is_asked_to_stop_in_mid_pull_stops_soon() {
     );
     let error = runtime.block_on(pull).unwrap().unwrap_err();
     assert!(!error.message().is_empty());
-    assert!(node.staged().is_empty(), "{:?}", node.staged());
+    assert_eq!(
+        node.staged().len(),
+        node.kept().len(),
+        "only finished trees"
+    );
 }
 
 #[test]

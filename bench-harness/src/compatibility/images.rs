@@ -15,7 +15,7 @@ pub const IMAGES: &[&str] = &[
     ENCODINGS,
     MULTI_ARCH,
     "many-layers:20MB",
-    "ml-like:300MB",
+    "ml-like:100MB",
 ];
 
 /// Makes `image` in the empty folder `folder` where it is `encodings` or `multi-arch`; what to serve is returned.

@@ -142,11 +142,6 @@ impl Stage {
             .iter()
             .map(|&id| ProcessUsage::of(id).unwrap_or_default())
             .collect();
-        let cpu_seconds: f64 = after
-            .iter()
-            .zip(&before)
-            .map(|(after, before)| after.cpu_seconds - before.cpu_seconds)
-            .sum();
         let ctr = containerd.ctr().in_namespace(way.namespace());
         let tree = self.tree_of(&ctr, containerd.snapshotter(), &folder.join("merged"))?;
         let is_ours =
@@ -168,7 +163,7 @@ impl Stage {
             bytes_fetched: bytes_fetched(&folder, is_ours, timeline.as_ref()),
             bytes_written: Some(bytes_written),
             peak_rss_bytes: Some(after.iter().map(|usage| usage.peak_rss_bytes).sum()),
-            cpu_seconds: Some(cpu_seconds),
+            cpu_seconds: Some(cpu_seconds_between(&before, &after)),
             tree_sha256: tree.sha256(),
             ..Run::default()
         };
@@ -254,6 +249,13 @@ impl Stage {
 fn usage_from_here(id: u32) -> ProcessUsage {
     let _ = ProcessUsage::reset_peak(id);
     ProcessUsage::of(id).unwrap_or_default()
+}
+
+fn cpu_seconds_between(before: &[ProcessUsage], after: &[ProcessUsage]) -> f64 {
+    let spent = after.iter().zip(before);
+    spent
+        .map(|(after, before)| after.cpu_seconds - before.cpu_seconds)
+        .sum()
 }
 
 fn inflater(subject: &Subject, containerd: &Containerd) -> &'static str {

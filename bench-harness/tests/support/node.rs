@@ -352,7 +352,14 @@ impl Node {
     /// Waits until no pull is under way and nothing of any is left: neither window, fetch, lane nor staged tree.
     #[track_caller]
     pub(crate) fn wait_idle(&self) {
-        wait_until("an idle daemon", || {
+        self.wait_quiet();
+        wait_until("an empty staging area", || self.staged().is_empty());
+    }
+
+    /// Waits until no pull is under way and nothing is held for any.
+    #[track_caller]
+    pub(crate) fn wait_quiet(&self) {
+        wait_until("a quiet daemon", || {
             let status = self.status();
             let used = ["fetches", "unpacks", "window_bytes"]
                 .iter()
@@ -360,7 +367,7 @@ impl Node {
             let pulls = status["pulls"]
                 .as_array()
                 .is_some_and(|pulls| !pulls.is_empty());
-            !used && !pulls && self.staged().is_empty()
+            !used && !pulls
         });
     }
 
@@ -368,6 +375,17 @@ impl Node {
     pub(crate) fn staged(&self) -> Vec<PathBuf> {
         let jobs = list(&self.snapshotter.proxy().root.join("staging"));
         jobs.iter().flat_map(|job| list(job)).collect()
+    }
+
+    /// The diff ids of the layers in staging that are noted as finished.
+    pub(crate) fn kept(&self) -> Vec<String> {
+        let notes = self.staged().into_iter().filter_map(|layer| {
+            let text = fs::read(layer.join("layer.json")).ok()?;
+            serde_json::from_slice::<serde_json::Value>(&text).ok()
+        });
+        notes
+            .map(|note| note["diff_id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Committed and active snapshots, by key.

@@ -109,7 +109,7 @@ pub(super) fn listen<P: Placement>(
 ) -> Result<JoinHandle<()>, ServeError> {
     let listening = socket.listen()?;
     Ok(tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listening.listener.accept().await {
+        while let Ok(mut stream) = listening.accept().await {
             let Ok(status) = driver.status().await else {
                 return;
             };

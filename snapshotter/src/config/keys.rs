@@ -202,6 +202,36 @@ pub(super) static KEYS: &[Key] = &[
         "The most bytes one layer may unpack to; a larger one fails its pull.",
     ),
     key(
+        "parapull.max_expansion",
+        Kind::Amount(|s| &mut s.max_expansion),
+        "The most uncompressed bytes for one compressed byte, once a layer has 64MiB. gzip cannot exceed 1032, zstd 32000.",
+    ),
+    key(
+        "parapull.max_entries",
+        Kind::Amount(|s| &mut s.max_entries),
+        "The most files, directories, links and whiteouts in one layer.",
+    ),
+    key(
+        "parapull.max_path",
+        Kind::Size(|s| &mut s.max_path),
+        "The longest path of an entry, and the longest target of a link. Linux takes less than 4KiB in any case.",
+    ),
+    key(
+        "parapull.max_xattrs",
+        Kind::Size(|s| &mut s.max_xattrs),
+        "The most bytes in the names and values of one entry's extended attributes.",
+    ),
+    key(
+        "parapull.max_metadata",
+        Kind::Size(|s| &mut s.max_metadata),
+        "The longest extended header, long name or sparse map of one entry; it is held in memory. containerd takes 1MiB.",
+    ),
+    key(
+        "parapull.max_sparse_pieces",
+        Kind::Amount(|s| &mut s.max_sparse_pieces),
+        "The most pieces of one sparse file.",
+    ),
+    key(
         "parapull.attempts_max",
         Kind::Number(|s| &mut s.attempts_max),
         "Attempts for one range of one source, the first included.",
@@ -255,7 +285,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "parapull.staging_ttl",
         seconds(|s| &mut s.staging_ttl, 0, 604_800),
-        "How long an unpacked layer that nobody asked for is kept.",
+        "How long an unpacked layer that nobody asked for is kept, counted anew from a restart of the daemon; \"0s\" keeps none.",
     ),
     key(
         "parapull.sync",
@@ -268,8 +298,8 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "parapull.resume",
         Kind::Resume(|s| &mut s.resume),
-        "What of an unfinished pull survives a restart: \"layers\" that were handed over. \"bytes\" of unfinished layers\n\
-         is not built yet.",
+        "What of an unfinished pull survives a restart of the daemon: \"layers\" that were unpacked and verified. \"bytes\" of\n\
+         unfinished layers is not built yet.",
     )
     .missing(
         "\"layers\"",
@@ -430,7 +460,9 @@ mod tests {
     fn another(kind: Kind) -> Found {
         match kind {
             Kind::Flag(of) => Found::Flag(!*of(&mut Settings::default())),
-            Kind::Concurrency(_) | Kind::Count(_) | Kind::Number(_) => Found::Integer(77),
+            Kind::Concurrency(_) | Kind::Count(_) | Kind::Number(_) | Kind::Amount(_) => {
+                Found::Integer(77)
+            }
             Kind::SizeOrAuto(_) | Kind::Chunk(_) | Kind::Size(_) => Found::Text("77MiB".into()),
             Kind::Duration { .. } => Found::Text("77s".into()),
             Kind::Strategy(_) => Found::Text("multipart".into()),

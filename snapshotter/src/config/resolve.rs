@@ -91,8 +91,15 @@ impl Config {
     /// What one layer may unpack to.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
+        let settings = &self.settings;
         Bounds {
-            uncompressed_bytes_max: self.settings.max_uncompressed.0,
+            uncompressed_bytes_max: settings.max_uncompressed.0,
+            expansion_ratio_max: settings.max_expansion,
+            entries_max: settings.max_entries,
+            path_bytes_max: settings.max_path.0,
+            xattr_bytes_max: settings.max_xattrs.0,
+            metadata_bytes_max: settings.max_metadata.0,
+            sparse_pieces_max: settings.max_sparse_pieces,
             ..Bounds::default()
         }
     }

@@ -46,6 +46,18 @@ pub struct Settings {
     pub threads_per_lane: Setting<u32>,
     /// `max_uncompressed`.
     pub max_uncompressed: ByteSize,
+    /// `max_expansion`.
+    pub max_expansion: u64,
+    /// `max_entries`.
+    pub max_entries: u64,
+    /// `max_path`.
+    pub max_path: ByteSize,
+    /// `max_xattrs`.
+    pub max_xattrs: ByteSize,
+    /// `max_metadata`.
+    pub max_metadata: ByteSize,
+    /// `max_sparse_pieces`.
+    pub max_sparse_pieces: u64,
     /// `attempts_max`.
     pub attempts_max: u32,
     /// `backoff_max`.
@@ -129,6 +141,12 @@ impl Default for Settings {
             threads: Setting::Auto,
             threads_per_lane: Setting::Auto,
             max_uncompressed: ByteSize(1 << 40),
+            max_expansion: 40_000,
+            max_entries: 10_000_000,
+            max_path: ByteSize(4 << 10),
+            max_xattrs: ByteSize(64 << 10),
+            max_metadata: ByteSize(1 << 20),
+            max_sparse_pieces: 1_000_000,
             attempts_max: 8,
             backoff_max: Duration::from_secs(10),
             retry_after_max: Duration::from_secs(60),

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Count(fn(&mut Settings) -> &mut Setting<u32>),
     /// A number from 1.
     Number(fn(&mut Settings) -> &mut u32),
+    /// A number from 1 that nothing is multiplied with.
+    Amount(fn(&mut Settings) -> &mut u64),
     /// A size from 1, or `"auto"`.
     SizeOrAuto(fn(&mut Settings) -> &mut Setting<ByteSize>),
     /// A size, nothing at all for a whole layer, or `"auto"`.
@@ -125,6 +127,13 @@ impl Found {
         (size <= SIZE_MAX).then_some(size)
     }
 
+    fn amount(&self) -> Option<u64> {
+        let Self::Integer(number) = self else {
+            return None;
+        };
+        u64::try_from(*number).ok().filter(|number| *number > 0)
+    }
+
     fn count(&self) -> Option<u32> {
         let Self::Integer(number) = self else {
             return None;
@@ -156,6 +165,7 @@ impl Kind {
             Self::Concurrency(of) => *of(settings) = concurrency(found)?,
             Self::Count(of) => *of(settings) = or_auto(found, Found::count)?,
             Self::Number(of) => *of(settings) = found.count()?,
+            Self::Amount(of) => *of(settings) = found.amount()?,
             Self::SizeOrAuto(of) => *of(settings) = or_auto(found, size_of_something)?,
             Self::Chunk(of) => *of(settings) = or_auto(found, chunk)?,
             Self::Size(of) => *of(settings) = size_of_something(found)?,
@@ -184,6 +194,7 @@ impl Kind {
             }
             Self::Count(_) => format!("a number from 1 to {COUNT_MAX}, or \"auto\""),
             Self::Number(_) => format!("a number from 1 to {COUNT_MAX}"),
+            Self::Amount(_) => "a number from 1".to_owned(),
             Self::SizeOrAuto(_) => {
                 "a size such as \"64MiB\" (up to 1024TiB), or \"auto\"".to_owned()
             }
@@ -222,6 +233,7 @@ impl Kind {
                 Setting::Is(number) => number.to_string(),
             },
             Self::Number(of) => of(settings).to_string(),
+            Self::Amount(of) => of(settings).to_string(),
             Self::Chunk(of) if *of(settings) == Setting::Is(ByteSize(0)) => quoted(""),
             Self::SizeOrAuto(of) | Self::Chunk(of) => match of(settings) {
                 Setting::Auto => quoted(AUTO),

@@ -2,6 +2,7 @@
 //!
 //! Every action that starts an op sees to it that the op ends exactly once, whatever fails on the way.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parapull_engine::{Action, BlobId, Input, LayerId, LinkError, OpId, Place, Tree};
@@ -11,8 +12,9 @@ use super::facts::Fact;
 use super::failure::Cause;
 use super::fetch::{self, FetchOrder};
 use super::lane::{self, LaneOrder, Steering};
+use super::names::LayerName;
 use super::run::{FetchControl, LaneControl, Run};
-use crate::store::{Placement, PlacementError};
+use crate::store::{KeptLayer, Placement, PlacementError};
 use crate::unpack::{Position, Staged};
 
 impl<P: Placement> Run<P> {
@@ -46,7 +48,12 @@ impl<P: Placement> Run<P> {
             Action::DropStaged { op, layer, tree } => {
                 let tree = (layer, owner(tree));
                 self.staged.remove(&tree);
-                self.discard(tree);
+                if self.stopping {
+                    // At its end the engine lets go of every tree; what is noted is the next run's, the rest goes at its start.
+                    self.directories.remove(&tree);
+                } else {
+                    self.discard(tree);
+                }
                 self.names.forget_layer(layer);
                 self.answer(Input::Dropped { op });
             }
@@ -134,27 +141,15 @@ impl<P: Placement> Run<P> {
         self.lanes.insert(op, control);
         self.pulls.unpack_began(layer);
         let staging_name = format!("{}-{}", spec.digest.short(), op);
-        let directory = match self.placement.stage(&staging_name) {
-            Ok(directory) => directory,
-            Err(error) => return self.fail_lane(op, error.to_string()),
-        };
+        let directory = self.placement.staging(&staging_name);
         self.directories.insert((layer, over), directory.clone());
-        let position = match (
-            name.is_bottom,
-            over.and_then(|place| self.pulls.place(place)),
-        ) {
-            (true, _) => Position::Bottom,
-            (false, None) => Position::Upper,
-            (false, Some(place)) => match self.placement.lowers(&place) {
-                Ok(lowers) => Position::Over(lowers),
-                Err(error) => return self.fail_lane(op, error.to_string()),
-            },
-        };
+        let over = over.and_then(|place| self.pulls.place(place));
         let order = LaneOrder {
             op,
             input,
+            keep: self.keeping(name, over.is_some()),
+            prepare: self.preparation(directory.clone(), name, over),
             directory,
-            position,
             bounds: self.bounds.clone(),
             steering,
             report_bytes: self.report_bytes,
@@ -165,6 +160,44 @@ impl<P: Placement> Run<P> {
         if let Err(error) = thread.spawn(move || lane::run(&order, &facts)) {
             self.fail_lane(op, format!("start a thread: {error}"));
         }
+    }
+
+    /// What a lane does before it unpacks: reads and makes what only a thread that may block should.
+    fn preparation(
+        &self,
+        directory: PathBuf,
+        name: LayerName,
+        over: Option<P::Place>,
+    ) -> Box<dyn Fn() -> Result<Position, PlacementError> + Send + Sync> {
+        let placement = Arc::clone(&self.placement);
+        Box::new(move || {
+            placement
+                .stage(&directory)
+                .map_err(|error| PlacementError::Disk(error.to_string()))?;
+            match &over {
+                _ if name.is_bottom => Ok(Position::Bottom),
+                None => Ok(Position::Upper),
+                Some(place) => placement.lowers(place).map(Position::Over),
+            }
+        })
+    }
+
+    /// What a lane does with its finished tree: notes it, unless it suits one place only.
+    fn keeping(&self, name: LayerName, over: bool) -> Box<dyn Fn(&Staged) + Send + Sync> {
+        if over || self.kept.ttl().is_zero() {
+            return Box::new(|_| {});
+        }
+        let placement = Arc::clone(&self.placement);
+        Box::new(move |staged| {
+            let layer = KeptLayer {
+                diff_id: name.diff_id,
+                bottom: name.is_bottom,
+                staged: staged.clone(),
+            };
+            if let Err(error) = placement.keep(&layer) {
+                tracing::warn!(tree = %staged.root.display(), %error, "a finished layer would be unpacked again after a restart");
+            }
+        })
     }
 
     fn fail_lane(&self, op: OpId, message: String) {
@@ -237,17 +270,15 @@ impl<P: Placement> Run<P> {
             .digest(place)
             .map(|digest| digest.short())
             .unwrap_or_default();
-        let directory = match self.placement.stage(&format!("{digest}-{op}")) {
-            Ok(directory) => directory,
-            Err(error) => {
-                return self.answer_with(link_failed(op, &PlacementError::Disk(error.to_string())));
-            }
-        };
+        let directory = self.placement.staging(&format!("{digest}-{op}"));
         self.directories.insert(tree, directory.clone());
-        let facts = self.facts.clone();
+        let (placement, facts) = (Arc::clone(&self.placement), self.facts.clone());
         tokio::task::spawn_blocking(move || {
             let copy = || {
-                original.copy_to(&directory).map_err(|error| {
+                let copied = placement
+                    .stage(&directory)
+                    .and_then(|()| original.copy_to(&directory));
+                copied.map_err(|error| {
                     let gone = !original.root.is_dir();
                     let kind =
                         [PlacementError::Disk, PlacementError::SourceGone][usize::from(gone)];
@@ -279,9 +310,12 @@ impl<P: Placement> Run<P> {
 
     /// Removes a staging directory, somewhere the driver does not wait for.
     pub(super) fn discard(&mut self, tree: (LayerId, Option<Place>)) {
-        let Some(directory) = self.directories.remove(&tree) else {
-            return;
-        };
+        if let Some(directory) = self.directories.remove(&tree) {
+            self.discard_directory(directory);
+        }
+    }
+
+    pub(super) fn discard_directory(&self, directory: PathBuf) {
         let placement = Arc::clone(&self.placement);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = placement.discard(&directory) {

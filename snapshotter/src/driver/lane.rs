@@ -12,9 +12,10 @@ use super::blobs::LaneInput;
 use super::facts::{Fact, Facts};
 use super::failure::Cause;
 use super::fetch::REPORT_INTERVAL;
+use crate::store::PlacementError;
 use crate::unpack::{
-    self, Bounds, Controls, LayerSpec, OverlaySink, Position, Progress, ThreadPermit, UnpackError,
-    Unpacked,
+    self, Bounds, Controls, LayerSpec, OverlaySink, Position, Progress, Staged, ThreadPermit,
+    UnpackError, Unpacked,
 };
 
 /// What a lane is to do.
@@ -23,7 +24,10 @@ pub(super) struct LaneOrder {
     pub(super) spec: LayerSpec,
     pub(super) input: LaneInput,
     pub(super) directory: PathBuf,
-    pub(super) position: Position,
+    /// Makes the directory and tells what lies below. It may block, and so may [`Self::keep`].
+    pub(super) prepare: Box<dyn Fn() -> Result<Position, PlacementError> + Send + Sync>,
+    /// Notes the finished tree for a later run of the process.
+    pub(super) keep: Box<dyn Fn(&Staged) + Send + Sync>,
     pub(super) bounds: Bounds,
     pub(super) steering: Arc<Steering>,
     pub(super) report_bytes: u64,
@@ -64,15 +68,21 @@ impl Steering {
 
 /// Runs a lane to its one end, which it reports. Blocks.
 pub(super) fn run(order: &LaneOrder, facts: &Facts) {
-    let guarded = catch_unwind(AssertUnwindSafe(|| unpack(order, facts)));
+    let guarded = catch_unwind(AssertUnwindSafe(|| {
+        let position = (order.prepare)()?;
+        let unpacked = unpack(order, position, facts);
+        Ok(unpacked.inspect(|unpacked| (order.keep)(&unpacked.staged)))
+    }));
     let outcome = guarded.unwrap_or_else(|_| {
-        Err(UnpackError::Panicked {
+        Ok(Err(UnpackError::Panicked {
             stage: "lane",
             message: "see standard error".into(),
-        })
+        }))
     });
     let fact = match outcome {
-        Ok(unpacked) => Fact {
+        Err(refused) => refused_by_disk(order.op, &refused),
+        Ok(Err(error)) => failed(order, &error),
+        Ok(Ok(unpacked)) => Fact {
             input: Input::LaneFinished {
                 op: order.op,
                 produced: unpacked.uncompressed_bytes,
@@ -81,17 +91,16 @@ pub(super) fn run(order: &LaneOrder, facts: &Facts) {
             cause: None,
             staged: Some(unpacked.staged),
         },
-        Err(error) => failed(order, &error),
     };
     facts.tell_blocking(fact);
 }
 
-fn unpack(order: &LaneOrder, facts: &Facts) -> Result<Unpacked, UnpackError> {
+fn unpack(order: &LaneOrder, position: Position, facts: &Facts) -> Result<Unpacked, UnpackError> {
     let reader = order
         .input
         .reader(reporter(order, facts.clone()))
         .map_err(UnpackError::Source)?;
-    let sink = OverlaySink::new(&order.directory, order.position.clone())?;
+    let sink = OverlaySink::new(&order.directory, position)?;
     let stop = || order.input.cancel();
     let controls = Controls {
         threads: &order.steering.threads,
@@ -132,6 +141,17 @@ fn reporter(order: &LaneOrder, facts: Facts) -> Box<dyn FnMut(u64, bool) + Send>
         };
         facts.tell_blocking(input.into());
     })
+}
+
+fn refused_by_disk(op: OpId, error: &PlacementError) -> Fact {
+    Fact {
+        input: Input::LaneFailed {
+            op,
+            error: LaneError::Disk,
+        },
+        cause: Some(Cause::of_disk(error.to_string())),
+        staged: None,
+    }
 }
 
 fn failed(order: &LaneOrder, error: &UnpackError) -> Fact {

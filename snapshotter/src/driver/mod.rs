@@ -12,6 +12,7 @@ mod effects;
 mod facts;
 mod failure;
 mod fetch;
+mod kept;
 mod lane;
 mod names;
 mod placed;
@@ -64,7 +65,7 @@ pub struct Pull {
 }
 
 impl<P: Placement> Driver<P> {
-    /// Starts a driver on the current runtime, which nothing should block.
+    /// Starts a driver on the current runtime, which nothing should block; it first looks for what an earlier run staged.
     ///
     /// Its task ends after [`Self::shut_down`], when every pull has ended.
     pub fn start(settings: Settings<P>) -> (Self, JoinHandle<()>) {

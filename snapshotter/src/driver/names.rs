@@ -150,6 +150,14 @@ impl Names {
         Some((spec, name))
     }
 
+    /// Whether another image than this one uses a layer.
+    pub(super) fn is_used_beside(&self, image: ImageId, layer: LayerId) -> bool {
+        let others = self.users.iter().filter(|(user, _)| **user != image);
+        others
+            .flat_map(|(_, used)| used)
+            .any(|(_, used)| *used == layer)
+    }
+
     /// Forgets an image, and what no other image uses unless the engine `keeps` it.
     pub(super) fn forget(&mut self, image: ImageId, keeps: impl Fn(LayerId) -> bool) {
         for chain in self.chain_users.remove(&image).unwrap_or_default() {

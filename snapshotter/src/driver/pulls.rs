@@ -79,10 +79,6 @@ impl<P: Clone> Pulls<P> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.pulls.is_empty()
-    }
-
     pub(super) fn begin(
         &mut self,
         image: ImageId,

@@ -15,8 +15,9 @@ use super::Settings;
 use super::blobs::BlobStore;
 use super::clock::MonotonicClock;
 use super::facts::{Fact, Facts};
+use super::kept::Kept;
 use super::lane::Steering;
-use super::names::Names;
+use super::names::{LayerName, Names};
 use super::placed::Placed;
 use super::pulls::Pulls;
 use super::recorder::Recorder;
@@ -44,6 +45,8 @@ pub(super) struct Run<P: Placement> {
     pub(super) directories: BTreeMap<(LayerId, Option<Place>), PathBuf>,
     pub(super) staged: BTreeMap<(LayerId, Option<Place>), Staged>,
     pub(super) placed: Placed,
+    /// What an earlier run of the process left for this one.
+    pub(super) kept: Kept,
     /// What a link or clone that is under way is about.
     pub(super) links: BTreeMap<OpId, (LayerId, Option<Place>)>,
     pub(super) facts: Facts,
@@ -82,8 +85,13 @@ impl<P: Placement> Run<P> {
         if let Some(recorder) = &mut recorder {
             recorder.head(settings.config, engine.next_op());
         }
+        let found = settings.placement.kept().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what an earlier run unpacked is unpacked again");
+            Vec::new()
+        });
         Self {
             clock,
+            kept: Kept::new(found, settings.config.timing.staging_ttl_ms),
             wake: None,
             names: Names::default(),
             pulls: Pulls::new(),
@@ -121,10 +129,8 @@ impl<P: Placement> Run<P> {
                     None => self.stop(),
                 },
                 () = sleep_until(deadline) => self.feed(Input::TimerReached),
+                () = sleep_until(self.kept.expires()) => self.drop_kept(),
             }
-        }
-        if let Some(recorder) = &mut self.recorder {
-            recorder.flush();
         }
     }
 
@@ -157,6 +163,12 @@ impl<P: Placement> Run<P> {
                 });
             }
             Command::Shutdown => self.stop(),
+        }
+    }
+
+    fn drop_kept(&mut self) {
+        for directory in self.kept.drain() {
+            self.discard_directory(directory);
         }
     }
 
@@ -204,7 +216,7 @@ impl<P: Placement> Run<P> {
                 layer: *id,
                 chain: self.names.chain(image, *chain),
                 hosts: self.names.hosts(*blob),
-                have: self.have(*id, index < request.in_place),
+                have: self.have(image, *id, index < request.in_place),
             })
             .collect();
         self.pulls.begin(image, request, &ids, finished);
@@ -217,15 +229,36 @@ impl<P: Placement> Run<P> {
     }
 
     /// What of a layer is here already.
-    fn have(&self, layer: LayerId, in_place: bool) -> Have {
-        let name = self.names.layer_name(layer);
+    fn have(&mut self, image: ImageId, layer: LayerId, in_place: bool) -> Have {
+        let Some(name) = self.names.layer_name(layer) else {
+            return Have::Nothing;
+        };
         if in_place {
             Have::InPlace
-        } else if name.is_some_and(|name| self.placed.find(name).is_some()) {
+        } else if self.adopt(image, layer, name) {
+            Have::Staged
+        } else if self.placed.find(name).is_some() {
             Have::Elsewhere
         } else {
             Have::Nothing
         }
+    }
+
+    /// Takes what an earlier run left of a layer, if there is something and the engine does not know the layer yet.
+    fn adopt(&mut self, image: ImageId, layer: LayerId, name: LayerName) -> bool {
+        let tree = (layer, None);
+        if self.staged.contains_key(&tree) || self.names.is_used_beside(image, layer) {
+            return false;
+        }
+        let Some(staged) = self.kept.take(name) else {
+            return false;
+        };
+        tracing::info!(diff_id = %name.diff_id, "a layer was unpacked before the restart");
+        if let Some(directory) = staged.root.parent() {
+            self.directories.insert(tree, directory.to_path_buf());
+        }
+        self.staged.insert(tree, staged);
+        true
     }
 
     fn record_names(&mut self, request: &PullRequest, ids: &[(BlobId, LayerId)]) {
@@ -352,9 +385,6 @@ impl<P: Placement> Run<P> {
             self.names
                 .forget(image, |layer| staged.contains_key(&(layer, None)));
             self.pulls.forget_unused();
-        }
-        if let (true, Some(recorder)) = (self.pulls.is_empty(), &mut self.recorder) {
-            recorder.flush();
         }
     }
 }

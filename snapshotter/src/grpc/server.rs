@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
@@ -154,9 +154,18 @@ impl BoundSocket {
 /// A socket that accepts connections; its file goes with it.
 #[derive(Debug)]
 pub struct Listening {
-    /// Where they come in.
-    pub listener: UnixListener,
+    listener: UnixListener,
     _file: Option<SocketFile>,
+}
+
+impl Listening {
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(self.listener.accept().await?.0)
+    }
 }
 
 impl Drop for SocketFile {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::store::{
-    CommitStaged, CommittedStaged, Format, Labels, Placement, PlacementError, Store, StoreError,
-    Usage,
+    CommitStaged, CommittedStaged, Format, KeptLayer, Labels, Placement, PlacementError, Store,
+    StoreError, Usage,
 };
 use crate::unpack::{FixError, Staged};
 
@@ -14,6 +14,8 @@ use crate::unpack::{FixError, Staged};
 #[derive(Debug)]
 pub struct SnapshotPlacement {
     store: Store,
+    /// What this life of the process stages; another life's names never meet these.
+    job: PathBuf,
     spool: PathBuf,
 }
 
@@ -38,7 +40,10 @@ impl SnapshotPlacement {
     pub fn new(store: Store) -> io::Result<Self> {
         let spool = store.root().join("spool");
         std::fs::create_dir_all(&spool)?;
-        Ok(Self { store, spool })
+        let job = store
+            .job_directory(&store.new_job())
+            .map_err(io::Error::other)?;
+        Ok(Self { store, job, spool })
     }
 
     /// Where the tree of a committed snapshot lies.
@@ -50,21 +55,27 @@ impl SnapshotPlacement {
 impl Placement for SnapshotPlacement {
     type Place = SnapshotPlace;
 
-    fn stage(&self, name: &str) -> io::Result<PathBuf> {
-        let staging = self
-            .store
-            .staging_directory(JOB, name)
-            .map_err(io::Error::other)?;
-        Ok(staging.path().to_path_buf())
+    fn staging(&self, name: &str) -> PathBuf {
+        self.job.join(name)
+    }
+
+    fn stage(&self, directory: &Path) -> io::Result<()> {
+        self.store
+            .make_staging_directory(directory)
+            .map_err(io::Error::other)
+    }
+
+    fn keep(&self, layer: &KeptLayer) -> io::Result<()> {
+        self.store.keep_staged(layer).map_err(io::Error::other)
+    }
+
+    fn kept(&self) -> io::Result<Vec<KeptLayer>> {
+        self.store.kept_staged().map_err(io::Error::other)
     }
 
     fn discard(&self, directory: &Path) -> io::Result<()> {
-        let name = directory
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
         self.store
-            .discard_staged(JOB, name)
+            .discard_staging_directory(directory)
             .map_err(io::Error::other)
     }
 
@@ -81,6 +92,10 @@ impl Placement for SnapshotPlacement {
         staged: &Staged,
     ) -> Result<Option<PathBuf>, PlacementError> {
         let lowers = self.lowers(place)?;
+        // From here on the tree is this place's: what is left of it after a crash is of no use to another.
+        self.store
+            .release_staged(&staged.root)
+            .map_err(|error| disk(&error))?;
         staged.fix_implied(&lowers).map_err(|error| match error {
             FixError::NeedsParents { .. } => PlacementError::NeedsParents(error.to_string()),
             FixError::Disk { .. } => PlacementError::Disk(error.to_string()),
@@ -128,6 +143,3 @@ impl Placement for SnapshotPlacement {
 fn disk(error: &StoreError) -> PlacementError {
     PlacementError::Disk(error.to_string())
 }
-
-/// All pulls of one life of the daemon stage under one name; start-up clears it.
-const JOB: &str = "pulls";

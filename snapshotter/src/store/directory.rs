@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::kept::KeptLayer;
 use super::placement::{Placement, PlacementError};
 use crate::digest::Digest;
 use crate::unpack::{FixError, Inherited, Staged};
@@ -166,8 +167,21 @@ impl Directory {
 impl Placement for Directory {
     type Place = DirectoryPlace;
 
-    fn stage(&self, name: &str) -> io::Result<PathBuf> {
-        Ok(self.staging.join(name))
+    fn staging(&self, name: &str) -> PathBuf {
+        self.staging.join(name)
+    }
+
+    fn stage(&self, _directory: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Nothing is kept: a pull that ends early leaves the directory as it was found.
+    fn keep(&self, _layer: &KeptLayer) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn kept(&self) -> io::Result<Vec<KeptLayer>> {
+        Ok(Vec::new())
     }
 
     fn discard(&self, directory: &Path) -> io::Result<()> {
@@ -252,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("image");
         let first = Directory::begin(&root).unwrap();
-        let staged = first.stage("a").unwrap();
+        let staged = first.staging("a");
         fs::create_dir(&staged).unwrap();
         let error = Directory::begin(&root).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
@@ -266,7 +280,7 @@ mod tests {
         let second = Directory::begin(&folder.path().join("new/two")).unwrap();
         first.take_back().unwrap();
         assert!(!folder.path().join("new/one").exists());
-        assert!(second.stage("x").unwrap().parent().unwrap().is_dir());
+        assert!(second.staging("x").parent().unwrap().is_dir());
         second.take_back().unwrap();
         // Whoever made the shared directory found it in use, so it stays; nothing in it does.
         let left = fs::read_dir(folder.path().join("new")).unwrap().count();

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::kept::KeptLayer;
 use crate::unpack::Staged;
 
 /// The place layers end up in. Its methods may block; the driver calls them from threads that may.
@@ -10,11 +11,26 @@ pub trait Placement: Send + Sync + 'static {
     /// What is known of one place: which layer, over which parent, for whom.
     type Place: Clone + Send + Sync + 'static;
 
-    /// A directory, absent or empty, in which a layer may be unpacked. It lies on the file system layers are linked in.
+    /// Where a layer of this name is unpacked, on the file system layers are linked in; nothing is made. Names are used once.
+    fn staging(&self, name: &str) -> PathBuf;
+
+    /// Makes that directory, or leaves it absent.
     ///
     /// # Errors
     /// When it cannot be made.
-    fn stage(&self, name: &str) -> io::Result<PathBuf>;
+    fn stage(&self, directory: &Path) -> io::Result<()>;
+
+    /// Notes that a staged tree is finished and verified, so that a later run of the process may find it.
+    ///
+    /// # Errors
+    /// When the note cannot be written.
+    fn keep(&self, layer: &KeptLayer) -> io::Result<()>;
+
+    /// The trees that an earlier run of the process noted. To be asked before anything is staged.
+    ///
+    /// # Errors
+    /// When they cannot be looked for.
+    fn kept(&self) -> io::Result<Vec<KeptLayer>>;
 
     /// Removes a staging directory and all that is in it.
     ///

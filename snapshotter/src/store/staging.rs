@@ -76,17 +76,30 @@ impl Store {
         Ok(())
     }
 
-    /// Discards a directory that [`Self::staging_directory`] made, in this run or an earlier one.
+    /// Makes the directory of a layer in a [`Self::job_directory`]; what was there before goes to the trash.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for any other directory, or an IO error.
+    pub fn make_staging_directory(&self, directory: &Path) -> Result<()> {
+        let (job, layer) = self.names_of(directory)?;
+        self.staging_directory(job, layer).map(drop)
+    }
+
+    /// Discards the directory of a layer in a [`Self::job_directory`], of this run or an earlier one.
     ///
     /// # Errors
     /// `InvalidArgument` for any other directory.
     pub fn discard_staging_directory(&self, directory: &Path) -> Result<()> {
-        let within = directory.strip_prefix(self.inner.layout.staging());
-        let names: Option<Vec<&str>> = within
-            .ok()
-            .and_then(|path| path.iter().map(|name| name.to_str()).collect());
+        let (job, layer) = self.names_of(directory)?;
+        self.discard_staged(job, layer)
+    }
+
+    fn names_of<'a>(&self, directory: &'a Path) -> Result<(&'a str, &'a str)> {
+        let within = directory.strip_prefix(self.inner.layout.staging()).ok();
+        let names: Option<Vec<&str>> =
+            within.and_then(|path| path.iter().map(|name| name.to_str()).collect());
         match names.as_deref() {
-            Some(&[job, layer]) => self.discard_staged(job, layer),
+            Some(&[job, layer]) => Ok((job, layer)),
             _ => Err(StoreError::InvalidArgument(format!(
                 "{} is no staging directory",
                 directory.display()
@@ -97,6 +110,15 @@ impl Store {
     /// A name for a job that no other run of the process has.
     pub fn new_job(&self) -> String {
         format!("pulls-{:x}", self.inner.layout.unique())
+    }
+
+    /// The directory that holds those of a job's layers.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name that is not a single path component.
+    pub fn job_directory(&self, job: &str) -> Result<PathBuf> {
+        component(job)?;
+        Ok(self.inner.layout.staging().join(job))
     }
 
     fn staging_path(&self, job: &str, layer: &str) -> Result<PathBuf> {

@@ -3,7 +3,7 @@
 //! The rules are containerd's `archive.Apply` where it accepts a layer, and the image specification's where it
 //! refuses a legal one. How an operation is carried out is the sink's.
 
-use super::bounds::Bounds;
+use super::bounds::{Bound, Bounds};
 use super::error::{SinkError, UnpackError};
 use super::overlay::display;
 use super::path::LayerPath;
@@ -22,22 +22,12 @@ pub(super) fn apply(
     let limits = Limits {
         metadata_bytes_max: bounds.metadata_bytes_max,
         metadata_headers_max: bounds.metadata_headers_max,
+        sparse_pieces_max: bounds.sparse_pieces_max,
     };
     let mut reader = Reader::new(stream, limits);
-    let mut entries = 0;
-    let mut logical_bytes: u64 = 0;
-    while let Some(entry) = reader.next()? {
-        entries += 1;
-        check_bound("entries", entries, bounds.entries_max)?;
-        logical_bytes = logical_bytes.saturating_add(entry.file_bytes);
-        check_bound(
-            "bytes in files",
-            logical_bytes,
-            bounds.uncompressed_bytes_max,
-        )?;
-        apply_entry(&mut reader, &entry, sink, bounds)?;
-        progress.add_entry();
-    }
+    let mut name = Vec::new();
+    apply_entries(&mut reader, sink, bounds, progress, &mut name)
+        .map_err(|error| error.at_entry(&name))?;
     // The diff id covers what stands behind the archive's end.
     loop {
         let rest = stream.available()?.len();
@@ -46,6 +36,28 @@ pub(super) fn apply(
         }
         stream.consume(rest);
     }
+}
+
+/// Applies entry after entry; `name` is that of the last one read.
+fn apply_entries(
+    reader: &mut Reader<'_>,
+    sink: &mut dyn Sink,
+    bounds: &Bounds,
+    progress: &Progress,
+    name: &mut Vec<u8>,
+) -> Result<(), UnpackError> {
+    let mut entries = 0;
+    let mut file_bytes: u64 = 0;
+    while let Some(entry) = reader.next()? {
+        name.clone_from(&entry.name);
+        entries += 1;
+        Bound::Entries.check(entries, bounds.entries_max)?;
+        file_bytes = file_bytes.saturating_add(entry.file_bytes);
+        Bound::FileBytes.check(file_bytes, bounds.uncompressed_bytes_max)?;
+        apply_entry(reader, &entry, sink, bounds)?;
+        progress.add_entry();
+    }
+    Ok(())
 }
 
 fn apply_entry(
@@ -106,15 +118,7 @@ fn apply_entry(
 
 fn check_name(path: &LayerPath, link: &[u8], bounds: &Bounds) -> Result<(), UnpackError> {
     let longest = path.as_bytes().len().max(link.len());
-    if longest > bounds.path_bytes_max {
-        return Err(bad(
-            path,
-            format!(
-                "the name or its target is longer than {} bytes",
-                bounds.path_bytes_max
-            ),
-        ));
-    }
+    Bound::PathBytes.check(longest as u64, bounds.path_bytes_max)?;
     if path.as_bytes().contains(&0) || link.contains(&0) {
         return Err(bad(path, "the name or its target contains a zero byte"));
     }
@@ -138,12 +142,7 @@ fn attributes(entry: &Entry, path: &LayerPath, bounds: &Bounds) -> Result<Attrib
         .iter()
         .map(|(name, value)| name.len() + value.len())
         .sum();
-    if xattr_bytes > bounds.xattr_bytes_max {
-        return Err(bad(
-            path,
-            format!("its extended attributes have {xattr_bytes} bytes"),
-        ));
-    }
+    Bound::XattrBytes.check(xattr_bytes as u64, bounds.xattr_bytes_max)?;
     let accessed = entry
         .accessed
         .map_or(entry.modified, |accessed| accessed.max(entry.modified));
@@ -176,13 +175,6 @@ fn device(entry: &Entry, path: &LayerPath) -> Result<(u32, u32), UnpackError> {
                 format!("device {}:{} cannot be made", entry.major, entry.minor),
             )
         })
-}
-
-const fn check_bound(what: &'static str, count: u64, limit: u64) -> Result<(), UnpackError> {
-    if count > limit {
-        return Err(UnpackError::Bound { what, limit });
-    }
-    Ok(())
 }
 
 fn bad(path: &LayerPath, reason: impl Into<String>) -> UnpackError {

@@ -65,13 +65,17 @@ pub enum UnpackError {
     },
     /// The layer is larger than [`Bounds`](super::Bounds) allow.
     #[error(
-        "unpack the layer: more than {limit} {what}; raise the limit if the image is meant to be that large"
+        "unpack {path:?}: more than {limit} {what}; raise {key} if the image is meant to be like that"
     )]
     Bound {
+        /// The entry at which it was found, or the last one before it; empty before the first.
+        path: String,
         /// What there is too much of.
         what: &'static str,
         /// The limit.
         limit: u64,
+        /// The setting that allows more.
+        key: &'static str,
     },
     /// The file system refused.
     #[error("{operation} {path:?}: {source}")]
@@ -130,6 +134,24 @@ impl UnpackError {
             Self::Cancelled => Class::Cancelled,
             Self::Source(_) => Class::Source,
             Self::Panicked { .. } => Class::Defect,
+        }
+    }
+
+    /// Says at which entry a bound was exceeded, unless that is said.
+    pub(super) fn at_entry(self, name: &[u8]) -> Self {
+        match self {
+            Self::Bound {
+                path,
+                what,
+                limit,
+                key,
+            } if path.is_empty() => Self::Bound {
+                path: display(name),
+                what,
+                limit,
+                key,
+            },
+            other => other,
         }
     }
 

@@ -78,6 +78,7 @@ pub fn survey<R: Read>(
     let limits = Limits {
         metadata_bytes_max: bounds.metadata_bytes_max,
         metadata_headers_max: bounds.metadata_headers_max,
+        sparse_pieces_max: bounds.sparse_pieces_max,
     };
     let mut reader = Reader::new(&mut stream, limits);
     while let Some(entry) = reader.next()? {

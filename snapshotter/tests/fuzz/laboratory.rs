@@ -271,7 +271,10 @@ fn judge(staged: &Staged, tree: &Tree) {
     let mut inodes = 1;
     let mut bytes = BLOCK_BYTES;
     for (path, node) in &tree.0 {
-        assert!(path.len() <= bounds.path_bytes_max, "a path is too long");
+        assert!(
+            path.len() as u64 <= bounds.path_bytes_max,
+            "a path is too long"
+        );
         assert!(
             node.size <= bounds.uncompressed_bytes_max,
             "a file is too large"

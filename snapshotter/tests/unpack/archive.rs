@@ -121,6 +121,17 @@ impl Member {
         self.magic == USTAR
     }
 
+    /// A hard link to this member with the same attributes.
+    pub fn linked_as(self, name: &[u8]) -> Self {
+        Self {
+            link: self.name,
+            name: name.to_vec(),
+            data: Vec::new(),
+            typeflag: b'1',
+            ..self
+        }
+    }
+
     pub fn named(mut self, name: impl AsRef<[u8]>) -> Self {
         self.name = name.as_ref().to_vec();
         self
@@ -161,7 +172,10 @@ impl Member {
             return Vec::new();
         };
         let in_records = || {
-            let record = last.pax.iter().rfind(|(key, _)| key == b"path");
+            let record = last
+                .pax
+                .iter()
+                .rfind(|(key, _)| key == b"GNU.sparse.name" || key == b"path");
             record.map(|(_, value)| value.clone())
         };
         let in_header = || {

@@ -324,6 +324,12 @@ fn cases() -> Vec<Case> {
     [symlink_cases(), hardlink_cases(), whiteout_cases()].concat_all()
 }
 
+/// The archives of all families, by name.
+pub fn archives() -> Vec<(&'static str, Vec<Member>)> {
+    let cases = cases().into_iter();
+    cases.map(|(name, members, _)| (name, members)).collect()
+}
+
 #[test]
 fn all_34_families_are_here() {
     let mut families: Vec<&str> = cases().iter().map(|(name, ..)| *name).collect();

@@ -1,9 +1,9 @@
 //! Cases 1 to 5: names and paths.
 
-use parapull_snapshotter::unpack::{Bounds, Class, Inherited, Position};
+use parapull_snapshotter::unpack::{Class, Inherited};
 
 use super::archive::{Member, archive, dir, file, hardlink, symlink};
-use super::lane::{bounded, is_root, refused, upper};
+use super::lane::{is_root, refused, upper};
 
 #[test]
 fn case_01_names_are_clamped_to_the_root() {
@@ -285,69 +285,4 @@ fn case_05_real_paths_do_not_grow_through_symlinks() {
         dir("x").pax("path", format!("s/{deep}")),
     ];
     assert_eq!(refused(&archive(members)), Class::BadImage);
-}
-
-#[test]
-fn case_28_bounds_are_kept() {
-    if !is_root("case_28_bounds_are_kept") {
-        return;
-    }
-    let many: Vec<Member> = (0..11)
-        .map(|n| file(format!("f{n}"), "0123456789"))
-        .collect();
-    let tar = archive(many);
-    let default = Bounds::default;
-    let cases = [
-        (
-            "entries",
-            Bounds {
-                entries_max: 10,
-                ..default()
-            },
-        ),
-        (
-            "path",
-            Bounds {
-                path_bytes_max: 2,
-                ..default()
-            },
-        ),
-        (
-            "stream",
-            Bounds {
-                uncompressed_bytes_max: 5_000,
-                ..default()
-            },
-        ),
-    ];
-    for (case, bounds) in cases {
-        let error = bounded(&tar, Position::Upper, &bounds).err().unwrap();
-        assert_eq!(error.class(), Class::BadImage, "{case}: {error}");
-    }
-    let sparse = Member::new(b'0', "s")
-        .pax("GNU.sparse.major", "0")
-        .pax("GNU.sparse.minor", "1")
-        .pax("GNU.sparse.realsize", "1000000")
-        .pax("GNU.sparse.numblocks", "0")
-        .pax("GNU.sparse.map", "");
-    let bounds = Bounds {
-        uncompressed_bytes_max: 100_000,
-        ..default()
-    };
-    let error = bounded(&archive([sparse]), Position::Upper, &bounds)
-        .err()
-        .unwrap();
-    assert_eq!(error.class(), Class::BadImage, "logical size: {error}");
-    let bounds = Bounds {
-        xattr_bytes_max: 10,
-        ..default()
-    };
-    let tar = archive([file("f", "").xattr("user.name", "value")]);
-    assert_eq!(
-        bounded(&tar, Position::Upper, &bounds)
-            .err()
-            .unwrap()
-            .class(),
-        Class::BadImage
-    );
 }

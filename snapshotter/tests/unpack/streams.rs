@@ -3,7 +3,6 @@
 use std::io::Write as _;
 
 use flate2::{Compression, GzBuilder, write::GzEncoder};
-use parapull_snapshotter::digest::Digest;
 use parapull_snapshotter::unpack::{Bounds, Class, Encoding, LayerSpec, Position, UnpackError};
 
 use super::archive::{GNU, Member, archive, dir, file, open_archive, record, symlink};
@@ -16,7 +15,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(bytes, 1).unwrap()
 }
 
@@ -40,7 +39,7 @@ pub fn sample() -> Vec<u8> {
     ])
 }
 
-fn unpack_with(compressed: &[u8], spec: &LayerSpec) -> Result<Tree, UnpackError> {
+pub fn unpack_with(compressed: &[u8], spec: &LayerSpec) -> Result<Tree, UnpackError> {
     let mut trees = Vec::new();
     for threads in 1..=3 {
         let place = place();
@@ -312,73 +311,6 @@ fn case_26_a_zstd_window_beyond_128_mib_is_refused() {
 }
 
 #[test]
-fn both_digests_and_the_size_are_checked() {
-    if !is_root("both_digests_and_the_size_are_checked") {
-        return;
-    }
-    let tar = sample();
-    let compressed = gzip(&tar);
-    let good = spec(&compressed, &tar, Encoding::Sniffed);
-    let cases = [
-        (
-            "digest",
-            LayerSpec {
-                digest: Digest::of(b"other"),
-                ..good.clone()
-            },
-        ),
-        (
-            "diff id",
-            LayerSpec {
-                diff_id: Digest::of(b"other"),
-                ..good.clone()
-            },
-        ),
-        (
-            "fewer bytes",
-            LayerSpec {
-                size: good.size + 1,
-                ..good.clone()
-            },
-        ),
-        (
-            "more bytes",
-            LayerSpec {
-                size: good.size - 1,
-                ..good.clone()
-            },
-        ),
-    ];
-    for (case, spec) in cases {
-        assert_eq!(
-            unpack_with(&compressed, &spec).unwrap_err().class(),
-            Class::Corrupt,
-            "{case}"
-        );
-    }
-}
-
-#[test]
-fn bytes_behind_the_archive_belong_to_the_diff_id() {
-    if !is_root("bytes_behind_the_archive_belong_to_the_diff_id") {
-        return;
-    }
-    let tar = archive([file("f", "x")]);
-    let longer = [tar.clone(), b"behind".to_vec()].concat();
-    let compressed = gzip(&longer);
-    let good = spec(&compressed, &longer, Encoding::Sniffed);
-    assert!(unpack_with(&compressed, &good).is_ok());
-    let without = LayerSpec {
-        diff_id: Digest::of(&tar),
-        ..good
-    };
-    assert!(matches!(
-        unpack_with(&compressed, &without),
-        Err(UnpackError::DiffId { .. })
-    ));
-}
-
-#[test]
 fn case_27_long_names() {
     if !is_root("case_27_long_names") {
         return;
@@ -497,46 +429,9 @@ fn case_27_malformed_records_and_endless_headers_are_refused() {
         ),
         ("number", vec![pax("10 uid=abc\n"), file("f", "")]),
         ("negative size", vec![pax("11 size=-1\n"), file("f", "")]),
-        (
-            "2 MiB of metadata",
-            vec![
-                Member::new(b'x', "pax").data(record(b"c", &vec![b'x'; 2 << 20])),
-                file("f", ""),
-            ],
-        ),
         ("a thousand headers", vec![pax("10 path=a\n"); 1000]),
     ];
     for (case, members) in cases {
         assert_eq!(refused(&archive(members)), Class::Corrupt, "{case}");
-    }
-}
-
-#[test]
-fn case_28_a_bomb_stops_at_the_ratio() {
-    if !is_root("case_28_a_bomb_stops_at_the_ratio") {
-        return;
-    }
-    let tar = archive([file("zeros", vec![0; 4 << 20])]);
-    let compressed = gzip(&tar);
-    let bounds = Bounds {
-        expansion_ratio_max: 10,
-        expansion_free_bytes: 1 << 20,
-        ..Bounds::default()
-    };
-    let place = place();
-    let dir = place.path().join("layer");
-    let spec = spec(&compressed, &tar, Encoding::Sniffed);
-    for threads in 1..=3 {
-        let error = run(
-            &compressed[..],
-            &spec,
-            &dir,
-            Position::Upper,
-            &bounds,
-            threads,
-        )
-        .unwrap_err();
-        assert_eq!(error.class(), Class::BadImage, "{error}");
-        assert!(!dir.exists());
     }
 }

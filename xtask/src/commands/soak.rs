@@ -2,6 +2,7 @@
 
 mod fuzz;
 
+use std::ops::Range;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use crate::packages::{is_root, missing};
 use crate::steps::{Steps, seconds, succeed};
 use crate::workspace::Workspace;
 
-/// Repeat the simulator's swarm with fresh seeds, demos, comparisons and the fuzz targets until the time is over.
+/// Repeat the simulator's swarm with fresh seeds, demos, comparisons, random layers and the fuzz targets until the time is
+/// over.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  cargo xtask soak --minutes 120\n\nA round starts as long as there is time; it stops at \
@@ -26,6 +28,10 @@ pub(crate) struct Soak {
     /// First seed of the swarm; rounds go on from there
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     from: u64,
+
+    /// Random sequences of layers to compare with containerd's applier in each round
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    sequences: u64,
 }
 
 impl Soak {
@@ -44,6 +50,7 @@ impl Soak {
             println!("\n==== round {round}, {} left", seconds(left));
             let swarm_seconds = SWARM_SECONDS.min(left.as_secs().max(1));
             run_round(&workspace, &mut steps, round, from, swarm_seconds)?;
+            sequences(&workspace, &mut steps, from..from + self.sequences);
             let left = time.saturating_sub(started.elapsed()).as_secs();
             fuzz::run(&workspace, &mut steps, FUZZ_SECONDS.min(left / 4 + 1));
             from += SEEDS_PER_ROUND;
@@ -133,6 +140,28 @@ fn run_round(
         });
     }
     Ok(())
+}
+
+/// Random sequences of layers, unpacked here and by containerd. `PARAPULL_SEQUENCES` repeats any of them.
+fn sequences(workspace: &Workspace, steps: &mut Steps, seeds: Range<u64>) {
+    steps.run(&format!("layer sequences {seeds:?}"), || {
+        let mut cargo = workspace.cargo();
+        cargo
+            .args([
+                "test",
+                "--quiet",
+                "--locked",
+                "--package",
+                "parapull-snapshotter",
+            ])
+            .args(["--test", "unpack_layers", "random_sequences_are", "--"])
+            .arg("--nocapture")
+            .env(
+                "PARAPULL_SEQUENCES",
+                format!("{}..{}", seeds.start, seeds.end),
+            );
+        succeed(&mut cargo)
+    });
 }
 
 /// After a pull no mount of a snapshotter may stay behind.

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::Digest;
 use crate::inflate::Checkpoint;
 
-use super::super::bounds::Bounds;
+use super::super::bounds::{Bound, Bounds};
 use super::super::decoder::Decoder;
 use super::super::error::UnpackError;
 use super::super::progress::Waiting;
@@ -201,20 +201,12 @@ impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
             hasher.update(bytes);
         }
         let total = self.before + bytes.len() as u64;
-        if total > self.bounds.uncompressed_bytes_max {
-            return Err(UnpackError::Bound {
-                what: "uncompressed bytes",
-                limit: self.bounds.uncompressed_bytes_max,
-            });
-        }
+        Bound::UncompressedBytes.check(total, self.bounds.uncompressed_bytes_max)?;
         let by_ratio = progress
             .bytes_in()
             .saturating_mul(self.bounds.expansion_ratio_max);
         if total > self.bounds.expansion_free_bytes && total > by_ratio {
-            return Err(UnpackError::Bound {
-                what: "uncompressed bytes per compressed byte",
-                limit: self.bounds.expansion_ratio_max,
-            });
+            return Err(Bound::ExpansionRatio.exceeded(self.bounds.expansion_ratio_max));
         }
         Ok(())
     }

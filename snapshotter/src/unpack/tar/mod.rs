@@ -14,15 +14,34 @@ mod sparse;
 
 pub(super) use reader::{Entry, Limits, Reader};
 
+use super::bounds::Bound;
+use super::error::UnpackError;
 use super::sink::Time;
+use super::stream::ByteStream;
 
 /// What is wrong with an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) String);
+pub(super) enum Malformed {
+    /// It is no archive.
+    Reason(String),
+    /// It has more of something than it may.
+    Exceeds(Bound, u64),
+}
 
 impl Malformed {
     fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
+        Self::Reason(reason.into())
+    }
+
+    /// The error at the place to which the stream was read.
+    fn found_in(self, stream: &dyn ByteStream) -> UnpackError {
+        match self {
+            Self::Reason(reason) => UnpackError::Tar {
+                offset: stream.position(),
+                reason,
+            },
+            Self::Exceeds(bound, limit) => bound.exceeded(limit),
+        }
     }
 }
 

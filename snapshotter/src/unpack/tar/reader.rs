@@ -1,5 +1,6 @@
 //! The archive as a sequence of entries, extended headers already applied.
 
+use super::super::bounds::Bound;
 use super::super::error::UnpackError;
 use super::super::stream::{ByteStream, read_up_to};
 use super::header::{self, BLOCK_BYTES, Dialect, Fields};
@@ -34,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) metadata_bytes_max: u64,
     /// Extended headers in front of one entry.
     pub(crate) metadata_headers_max: u32,
+    /// Pieces of a sparse file.
+    pub(crate) sparse_pieces_max: u64,
 }
 
 /// Reads entries, and the data of the entry read last.
@@ -184,7 +187,8 @@ impl<'a> Reader<'a> {
                     "an old sparse file without a GNU header",
                 ));
             }
-            let (file_bytes, pieces) = sparse::old_gnu(block, self.stream, PIECES_MAX)?;
+            let (file_bytes, pieces) =
+                sparse::old_gnu(block, self.stream, self.limits.sparse_pieces_max)?;
             entry.file_bytes = file_bytes;
             entry.pieces = Some(pieces);
         } else if let Some(format) = records.sparse.format() {
@@ -214,11 +218,14 @@ impl<'a> Reader<'a> {
             .map_err(|_| tar_error(self.stream, "sparse size is negative"))?;
         let pieces = match format {
             PaxFormat::InRecords => {
-                let pieces = records.pieces(entry.file_bytes, PIECES_MAX);
+                let pieces = records.pieces(entry.file_bytes, self.limits.sparse_pieces_max);
                 pieces.map_err(|error| self.error(error))?
             }
             PaxFormat::InData => {
-                let limits = (self.limits.metadata_bytes_max, PIECES_MAX);
+                let limits = (
+                    self.limits.metadata_bytes_max,
+                    self.limits.sparse_pieces_max,
+                );
                 let (taken, pieces) =
                     sparse::in_data(self.stream, self.data_bytes, entry.file_bytes, limits)?;
                 self.data_bytes -= taken;
@@ -285,9 +292,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read_metadata(&mut self) -> Result<Vec<u8>, UnpackError> {
-        if self.data_bytes > self.limits.metadata_bytes_max {
-            return Err(tar_error(self.stream, "an extended header is too long"));
-        }
+        Bound::MetadataBytes.check(self.data_bytes, self.limits.metadata_bytes_max)?;
         let mut body = vec![0; usize::try_from(self.data_bytes).unwrap_or(usize::MAX)];
         if read_up_to(self.stream, &mut body)? < body.len() {
             return Err(tar_error(self.stream, "ends inside an extended header"));
@@ -297,7 +302,7 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&self, error: Malformed) -> UnpackError {
-        tar_error(self.stream, error.0)
+        error.found_in(self.stream)
     }
 }
 
@@ -305,9 +310,6 @@ impl<'a> Reader<'a> {
 const fn is_header_only(typeflag: u8) -> bool {
     matches!(typeflag, b'1'..=b'6')
 }
-
-/// Pieces of one sparse file. Go stops at a million; so long a map does not fit its metadata limit in most formats.
-const PIECES_MAX: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -317,6 +319,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         metadata_bytes_max: 1 << 20,
         metadata_headers_max: 64,
+        sparse_pieces_max: 1000,
     };
 
     /// Name, type and data of every entry, with the stream cut into pieces of `step` bytes.

@@ -1,5 +1,6 @@
 //! Maps of sparse files: which pieces of the file the archive holds. Everything else is a hole.
 
+use super::super::bounds::Bound;
 use super::super::error::UnpackError;
 use super::super::stream::{ByteStream, read_up_to};
 use super::Malformed;
@@ -82,10 +83,10 @@ pub(super) fn old_gnu(
 ) -> Result<(u64, Vec<Piece>), UnpackError> {
     let file_bytes = number(&header[GNU_REAL_SIZE], "sparse size")
         .and_then(|size| u64::try_from(size).map_err(|_| Malformed::new("sparse size is negative")))
-        .map_err(|error| tar_error(stream, error.0))?;
+        .map_err(|error| error.found_in(stream))?;
     let mut map = Map::new(file_bytes, pieces_max);
     map.push_slots(&header[GNU_SLOTS])
-        .map_err(|error| tar_error(stream, error.0))?;
+        .map_err(|error| error.found_in(stream))?;
     let mut more = header[GNU_SLOTS.end] > 0;
     let mut blocks = 0;
     while more {
@@ -94,11 +95,9 @@ pub(super) fn old_gnu(
             return Err(tar_error(stream, "ends inside a sparse map"));
         }
         blocks += 1;
-        if blocks > pieces_max {
-            return Err(tar_error(stream, "sparse map is too long"));
-        }
+        Bound::SparsePieces.check(blocks, pieces_max)?;
         map.push_slots(&block[..EXTENSION_SLOTS_END])
-            .map_err(|error| tar_error(stream, error.0))?;
+            .map_err(|error| error.found_in(stream))?;
         more = block[EXTENSION_SLOTS_END] > 0;
     }
     Ok((file_bytes, map.pieces))
@@ -117,17 +116,19 @@ pub(super) fn in_data(
         text: Vec::new(),
         next: 0,
         taken: 0,
-        taken_max: data_bytes.min(map_bytes_max),
+        data_bytes,
+        map_bytes_max,
     };
     let count = lines.number()?;
-    if count < 0 || u64::try_from(count).is_ok_and(|count| count > pieces_max) {
-        return Err(tar_error(lines.stream, "sparse map is too long"));
-    }
+    let Ok(pieces) = u64::try_from(count) else {
+        return Err(tar_error(lines.stream, "sparse map has a negative number"));
+    };
+    Bound::SparsePieces.check(pieces, pieces_max)?;
     let mut map = Map::new(file_bytes, pieces_max);
     for _ in 0..count {
         let (offset, bytes) = (lines.number()?, lines.number()?);
         map.push(offset, bytes)
-            .map_err(|error| tar_error(lines.stream, error.0))?;
+            .map_err(|error| error.found_in(lines.stream))?;
     }
     Ok((lines.taken, map.pieces))
 }
@@ -161,7 +162,7 @@ impl Map {
             ));
         }
         if self.pieces.len() as u64 >= self.pieces_max {
-            return Err(Malformed::new("sparse map is too long"));
+            return Err(Malformed::Exceeds(Bound::SparsePieces, self.pieces_max));
         }
         self.pieces.push(Piece { offset, bytes });
         self.end = end;
@@ -190,7 +191,8 @@ struct Lines<'a> {
     text: Vec<u8>,
     next: usize,
     taken: u64,
-    taken_max: u64,
+    data_bytes: u64,
+    map_bytes_max: u64,
 }
 
 impl Lines<'_> {
@@ -200,14 +202,16 @@ impl Lines<'_> {
             if let Some(length) = unread.iter().position(|byte| *byte == b'\n') {
                 let number = decimal(&unread[..length], "sparse map");
                 self.next += length + 1;
-                return number.map_err(|error| tar_error(self.stream, error.0));
+                return number.map_err(|error| error.found_in(self.stream));
             }
             self.text.drain(..self.next);
             self.next = 0;
             let mut block = [0; BLOCK_BYTES];
-            if self.taken + BLOCK_BYTES as u64 > self.taken_max {
-                return Err(tar_error(self.stream, "sparse map is too long"));
+            let taken = self.taken + BLOCK_BYTES as u64;
+            if taken > self.data_bytes {
+                return Err(tar_error(self.stream, "sparse map is longer than the data"));
             }
+            Bound::MetadataBytes.check(taken, self.map_bytes_max)?;
             if read_up_to(self.stream, &mut block)? < BLOCK_BYTES {
                 return Err(tar_error(self.stream, "ends inside a sparse map"));
             }

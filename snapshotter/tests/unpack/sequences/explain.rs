@@ -8,13 +8,25 @@ use parapull_snapshotter::unpack::{Difference, LayerPath, UnpackError};
 use super::super::archive::Member;
 use super::super::tree::{Node, Tree};
 use super::generate::Plan;
+use super::paths::starts;
 
 /// What a comparison met.
 pub type Met = BTreeSet<Difference>;
 
+/// One inode's times of modification, ours and theirs.
+pub type Times = ((i64, i64), (i64, i64));
+
 /// Judges one layer's tree against containerd's. `started_s` is when the comparison began: no entry has such a time.
-pub fn trees(plan: &Plan, ours: &Tree, theirs: &Tree, started_s: i64) -> Result<Met, String> {
+/// `below` are the times, ours and theirs, that differ in the layers below; this layer's are added.
+pub fn trees(
+    plan: &Plan,
+    ours: &Tree,
+    theirs: &Tree,
+    started_s: i64,
+    below: &mut BTreeSet<Times>,
+) -> Result<Met, String> {
     let mut met = Met::new();
+    let mut differing = BTreeSet::new();
     let paths: BTreeSet<&Vec<u8>> = ours.0.keys().chain(theirs.0.keys()).collect();
     for path in paths {
         let shown = String::from_utf8_lossy(path);
@@ -25,13 +37,17 @@ pub fn trees(plan: &Plan, ours: &Tree, theirs: &Tree, started_s: i64) -> Result<
         if our == their {
             continue;
         }
-        let explained = nodes(plan, ours, path, (our, their), started_s, &mut met);
+        let explained = nodes(plan, ours, path, (our, their), (started_s, below), &mut met);
+        if our.mtime != their.mtime {
+            differing.insert((our.mtime, their.mtime));
+        }
         if !explained {
             return Err(format!(
                 "{shown:?}:\n  ours         {our:?}\n  containerd's {their:?}"
             ));
         }
     }
+    below.extend(differing);
     Ok(met)
 }
 
@@ -40,7 +56,7 @@ fn nodes(
     ours: &Tree,
     path: &[u8],
     (our, their): (&Node, &Node),
-    started_s: i64,
+    (started_s, below): (i64, &BTreeSet<Times>),
     met: &mut Met,
 ) -> bool {
     let mut our = our.clone();
@@ -53,6 +69,10 @@ fn nodes(
         let difference = match our.kind {
             'c' if our.is_whiteout() && is_recent => Difference::WhiteoutTime,
             'd' if is_recent && !is_listed(plan, path) => Difference::ImpliedDirectoryTime,
+            // What it takes from below may differ there already.
+            'd' if !is_listed(plan, path) && below.contains(&(our.mtime, their.mtime)) => {
+                Difference::ImpliedDirectoryTime
+            }
             _ if replaces_directories(plan, ours) && has_directory_time(plan, their.mtime) => {
                 Difference::ReplacedDirectoryTime
             }
@@ -141,11 +161,21 @@ fn directories(plan: &Plan) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Whether a path that a directory entry names is no directory in the end: its time may be anywhere.
+/// Whether a path that a directory entry names is, or was meanwhile, no directory: its time may be anywhere.
 fn replaces_directories(plan: &Plan, ours: &Tree) -> bool {
-    let has_whiteouts = plan.members().any(Member::is_whiteout);
-    has_whiteouts
-        || directories(plan).any(|path| ours.0.get(&path).is_none_or(|node| node.kind != 'd'))
+    let is_replaced = |directory: &[u8]| {
+        plan.entries.iter().any(|entry| {
+            let is_other = entry
+                .last()
+                .is_some_and(|last| last.directory_name().is_none());
+            let name = Member::effective_name(entry);
+            let path = LayerPath::clean(&name).filter(|_| is_other);
+            path.is_some_and(|path| starts(directory, path.as_bytes()))
+        })
+    };
+    let is_gone = |path: &[u8]| ours.0.get(path).is_none_or(|node| node.kind != 'd');
+    plan.members().any(Member::is_whiteout)
+        || directories(plan).any(|path| is_gone(&path) || is_replaced(&path))
 }
 
 fn has_directory_time(plan: &Plan, mtime: (i64, i64)) -> bool {

@@ -2,9 +2,10 @@
 
 use parapull_snapshotter::unpack::LayerPath;
 
-use super::super::archive::{MTIME, Member, dir, file, hardlink, record, symlink};
-use super::super::linking::acl;
+use super::super::archive::{Member, dir, file, hardlink, record, symlink};
+use super::attributes::attributes;
 use super::dress::{dress, sparse};
+use super::paths::{odd_component, starts, trimmed, without_slashes};
 use super::random::Random;
 
 /// A layer before it is an archive: entries, each with the extended headers in front of it.
@@ -48,6 +49,7 @@ pub fn sequence(seed: u64, taste: Taste) -> Vec<Plan> {
         taste,
         components,
         made: Vec::new(),
+        files: Vec::new(),
         hidden: Vec::new(),
         below: Vec::new(),
     };
@@ -61,6 +63,8 @@ struct Generator {
     components: Vec<Vec<u8>>,
     /// Names of this layer, and what they are.
     made: Vec<(Vec<u8>, u8)>,
+    /// This layer's entries before they are dressed.
+    files: Vec<Member>,
     /// Names that this layer's whiteouts hide.
     hidden: Vec<Vec<u8>>,
     /// Names of the layers below.
@@ -69,8 +73,9 @@ struct Generator {
 
 impl Generator {
     fn layer(&mut self) -> Plan {
-        self.below.extend(self.made.drain(..).map(|(name, _)| name));
+        self.settle();
         self.hidden.clear();
+        self.files.clear();
         let count = match self.random.below(20) {
             0 => 0,
             1 => 30 + self.random.below(20),
@@ -86,6 +91,7 @@ impl Generator {
             entries.insert(at, vec![global]);
         }
         let end = match self.random.below(8) {
+            _ if self.taste == Taste::Tame => vec![0; 1024],
             0 => Vec::new(),
             1 => vec![0; 512],
             2 => vec![0; 10_240],
@@ -93,6 +99,21 @@ impl Generator {
             _ => vec![0; 1024],
         };
         Plan { entries, end }
+    }
+
+    /// What this layer made is what the next ones find.
+    fn settle(&mut self) {
+        if self.taste == Taste::Tame {
+            let (hidden, made) = (&self.hidden, &self.made);
+            self.below.retain(|name| {
+                let is_hidden = hidden.iter().any(|hidden| starts(name, hidden));
+                let is_replaced = made
+                    .iter()
+                    .any(|(made, typeflag)| *typeflag != b'5' && starts(name, made));
+                !is_hidden && !is_replaced
+            });
+        }
+        self.below.extend(self.made.drain(..).map(|(name, _)| name));
     }
 
     fn entry(&mut self) -> Vec<Member> {
@@ -117,18 +138,34 @@ impl Generator {
             },
             4 => Member::new(b'6', name),
             5 => self.device(name),
+            6 | 7 if self.taste == Taste::Tame && self.below.is_empty() => dir(name),
             6 => return self.whiteout(),
             7 => return self.opaque(),
             8 => {
                 let is_old = self.taste == Taste::Wild && self.random.once_in(40);
                 self.note(&name, b'0');
+                self.files.push(file(&name, ""));
                 return sparse(&mut self.random, &name, is_old);
             }
             _ => self.unusual(name),
         };
-        let member = self.attributes(member);
+        let member = attributes(&mut self.random, self.taste, member);
+        let member = self.as_its_target(member);
         self.note(member.name(), member.typeflag());
+        self.files.push(member.clone());
         dress(&mut self.random, member)
+    }
+
+    /// A tame hard link says of its inode what the first name said.
+    fn as_its_target(&self, member: Member) -> Member {
+        if self.taste == Taste::Wild || member.typeflag() != b'1' {
+            return member;
+        }
+        let is_it = |file: &&Member| file.name() == member.link_target();
+        match self.files.iter().rfind(is_it) {
+            Some(target) => target.clone().linked_as(member.name()),
+            None => member,
+        }
     }
 
     fn note(&mut self, name: &[u8], typeflag: u8) {
@@ -138,8 +175,9 @@ impl Generator {
     /// A name that often meets another one, and seldom leads through something that is no directory.
     fn name(&mut self) -> Vec<u8> {
         let mut name = self.any_name();
-        for _ in 0..8 {
-            if self.may_be_made(&name) || self.random.once_in(200) {
+        let attempts = if self.taste == Taste::Wild { 8 } else { 30 };
+        for _ in 0..attempts {
+            if self.may_be_made(&name) || self.taste == Taste::Wild && self.random.once_in(200) {
                 break;
             }
             name = self.any_name();
@@ -152,6 +190,17 @@ impl Generator {
         let Some(path) = path.as_ref().map(LayerPath::as_bytes) else {
             return true;
         };
+        // Of two entries with one path overlayfs knows the last, and umoci removes what is below for the first.
+        let is_repeated = || {
+            let mut made = self
+                .made
+                .iter()
+                .filter_map(|(made, _)| LayerPath::clean(made));
+            made.any(|made| starts(made.as_bytes(), path))
+        };
+        if self.taste == Taste::Tame && is_repeated() {
+            return false;
+        }
         let above = path
             .iter()
             .enumerate()
@@ -250,7 +299,7 @@ impl Generator {
     fn link_name(&mut self, name: Vec<u8>) -> Vec<u8> {
         match self.taste {
             Taste::Wild => name,
-            Taste::Tame => [b"L", &name[..].replace_slashes()[..]].concat(),
+            Taste::Tame => [b"L", &without_slashes(&name)[..]].concat(),
         }
     }
 
@@ -320,8 +369,18 @@ impl Generator {
 
     fn whiteout(&mut self) -> Vec<Member> {
         let mut name = self.name();
+        if self.taste == Taste::Tame {
+            // umoci makes no parents for a whiteout, and keeps the attributes of what the layer only implied.
+            name = self.random.pick(&self.below).clone();
+            let is_met = |(made, typeflag): &(Vec<u8>, u8)| {
+                starts(made, &name) || *typeflag != b'5' && starts(&name, made)
+            };
+            if self.made.iter().any(is_met) {
+                return self.opaque();
+            }
+        }
         // What this layer has itself makes containerd refuse the layer: seldom.
-        for _ in 0..4 {
+        for _ in 0..if self.taste == Taste::Wild { 4 } else { 0 } {
             let is_met = |name: &[u8]| {
                 let path = trimmed(name);
                 self.made
@@ -338,6 +397,10 @@ impl Generator {
             name = self.name();
         }
         let hidden = trimmed(&name).to_vec();
+        if hidden.windows(4).any(|part| part == b".wh.") {
+            // A whiteout of a whiteout has a name of aufs' own records, which are skipped here.
+            return self.opaque();
+        }
         let marker = match hidden.iter().rposition(|byte| *byte == b'/') {
             Some(slash) => [&hidden[..=slash], b".wh.", &hidden[slash + 1..]].concat(),
             None => [b".wh.", &hidden[..]].concat(),
@@ -350,12 +413,24 @@ impl Generator {
 
     fn opaque(&mut self) -> Vec<Member> {
         let name = self.name();
+        let name = if name.windows(4).any(|part| part == b".wh.") {
+            b"a".to_vec()
+        } else {
+            name
+        };
         let marker = if self.taste == Taste::Wild && self.random.once_in(12) {
             b".wh..wh..opq".to_vec()
         } else {
             [trimmed(&name), b"/.wh..wh..opq"].concat()
         };
-        dress(&mut self.random, Member::new(b'0', marker))
+        let mut members = Vec::new();
+        if self.taste == Taste::Tame {
+            // umoci makes no directory for a marker.
+            self.note(&name, b'5');
+            members = dress(&mut self.random, dir(&name));
+        }
+        members.extend(dress(&mut self.random, Member::new(b'0', marker)));
+        members
     }
 
     /// Entries that are mostly refused.
@@ -369,123 +444,4 @@ impl Generator {
             _ => Member::new(b'0', ".wh."),
         }
     }
-
-    fn attributes(&mut self, member: Member) -> Member {
-        let mode = match self.random.below(6) {
-            0 => self.random.below(0o10000),
-            1 => 0,
-            2 => 0o4755,
-            3 => 0o2775,
-            _ => 0o755,
-        };
-        let (uid, gid) = (self.owner(), self.owner());
-        let member = member.mode(mode).owner(uid, gid);
-        let member = self.times(member);
-        self.xattrs(member)
-    }
-
-    fn owner(&mut self) -> u64 {
-        *self
-            .random
-            .pick(&[0, 0, 0, 1000, 5, 65_534, 70_000, 2_097_152, 4_294_967_294])
-    }
-
-    fn times(&mut self, member: Member) -> Member {
-        let seconds = 1 + self.random.below(1_500_000_000);
-        let member = member.mtime(seconds);
-        match self.random.below(16) {
-            0 => member.pax("mtime", format!("{seconds}.123456789")),
-            1 => member.pax("mtime", "-17.25"),
-            2 => member.pax("mtime", "9223372036.8"),
-            3 => member.pax("mtime", "92233720369"),
-            4 => member.pax("atime", format!("{}.5", self.random.below(1_500_000_000))),
-            // Binary: -2, and 2^33.
-            5 => member.patch(136, [[0xff; 11].as_slice(), &[0xfe]].concat()),
-            6 => member.patch(136, [0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]),
-            7 => member.mtime(MTIME),
-            _ => member,
-        }
-    }
-
-    fn xattrs(&mut self, member: Member) -> Member {
-        let member = match self.random.below(10) {
-            0 => member.xattr("user.a", "1"),
-            1 => member.xattr("user.b", b"bin\0ary\n=").xattr("user.a", ""),
-            2 => member.xattr("trusted.overlay.opaque", "y"),
-            3 if member.typeflag() == b'0' => member.xattr("security.capability", CAPABILITY),
-            _ => member,
-        };
-        match self.random.below(24) {
-            0 if member.typeflag() == b'5' && self.taste == Taste::Wild => {
-                member.xattr("system.posix_acl_default", acl())
-            }
-            1 if member.typeflag() != b'2' && self.taste == Taste::Wild => {
-                member.xattr("system.posix_acl_access", acl())
-            }
-            2 if self.taste == Taste::Wild => member.xattr("user.c", "x".repeat(3000)),
-            _ => member,
-        }
-    }
 }
-
-/// A name that programs stumble over.
-fn odd_component(random: &mut Random) -> Vec<u8> {
-    let odd: [&[u8]; 14] = [
-        b"with space",
-        b"new\nline",
-        b"\xff\xfe",
-        "\u{e4}".as_bytes(),
-        "a\u{308}".as_bytes(),
-        b"A",
-        b"...",
-        b"dot.",
-        b"-rf",
-        b".wh",
-        b"tab\tand\\backslash",
-        b"quote'\"",
-        b"%s$HOME",
-        b"#",
-    ];
-    match random.below(16) {
-        0 => b"long".repeat(50),
-        1 => b"x".repeat(255),
-        _ => random.pick(&odd).to_vec(),
-    }
-}
-
-fn starts(path: &[u8], with: &[u8]) -> bool {
-    path.strip_prefix(with)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
-/// Without slashes and dots at the ends.
-fn trimmed(mut name: &[u8]) -> &[u8] {
-    loop {
-        let shorter = name
-            .strip_suffix(b"/")
-            .or_else(|| name.strip_suffix(b"/."))
-            .or_else(|| name.strip_prefix(b"/"))
-            .or_else(|| name.strip_prefix(b"./"));
-        match shorter {
-            Some(shorter) => name = shorter,
-            None => return name,
-        }
-    }
-}
-
-trait ReplaceSlashes {
-    fn replace_slashes(&self) -> Vec<u8>;
-}
-
-impl ReplaceSlashes for [u8] {
-    fn replace_slashes(&self) -> Vec<u8> {
-        self.iter()
-            .map(|byte| if *byte == b'/' { b'_' } else { *byte })
-            .collect()
-    }
-}
-
-/// A version 2 file capability: `cap_net_raw+ep`.
-const CAPABILITY: &[u8] = &[
-    1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-];

@@ -1,6 +1,6 @@
 //! One sequence of layers unpacked by both, compared layer by layer and as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -62,6 +62,7 @@ pub fn judge(applier: &Applier, plans: &[Plan]) -> Result<Outcome, String> {
         ours: Vec::new(),
         theirs: Vec::new(),
         opaque_here: Vec::new(),
+        differing: BTreeSet::new(),
         outcome: Outcome::default(),
     };
     for (index, (plan, ours)) in plans.iter().zip(unpacked).enumerate() {
@@ -100,6 +101,8 @@ struct Trial<'a> {
     theirs: Vec<PathBuf>,
     /// Directories that hide what is below here only.
     opaque_here: Vec<Vec<u8>>,
+    /// Times that differ in the layers so far.
+    differing: BTreeSet<explain::Times>,
     outcome: Outcome,
 }
 
@@ -142,7 +145,13 @@ impl Trial<'_> {
             }
         };
         let (our_tree, their_tree) = (layer.tree(), Tree::read(&root));
-        let met = explain::trees(plan, &our_tree, &their_tree, self.started_s)?;
+        let met = explain::trees(
+            plan,
+            &our_tree,
+            &their_tree,
+            self.started_s,
+            &mut self.differing,
+        )?;
         self.outcome.meet(met);
         if layer.staged.opaque_root {
             self.outcome.meet([Difference::OpaqueRoot]);

@@ -4,17 +4,20 @@
 //! Each sequence follows from its seed. `PARAPULL_SEQUENCES=FROM..TO` chooses the seeds; a failure is shrunk and says how
 //! to repeat it.
 
+mod attributes;
 mod dress;
 mod explain;
 mod generate;
 mod judge;
+mod paths;
 mod random;
+mod umoci;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::applier::Applier;
 use super::lane::is_root;
-use generate::{Plan, Taste, sequence};
+pub use generate::{Plan, Taste, sequence};
 use judge::{Outcome, judge};
 
 #[test]
@@ -26,7 +29,7 @@ fn random_sequences_are_as_containerd_unpacks_them() {
         return;
     };
     let mut total = Outcome::default();
-    let seeds = seeds();
+    let seeds = seeds(SEQUENCES);
     for seed in seeds.clone() {
         let plans = sequence(seed, Taste::Wild);
         match judged(applier, &plans) {
@@ -38,6 +41,30 @@ fn random_sequences_are_as_containerd_unpacks_them() {
     assert!(
         total.compared >= seeds.end - seeds.start,
         "most layers are compared: {total:?}"
+    );
+}
+
+#[test]
+fn random_tame_sequences_are_as_umoci_unpacks_them() {
+    if !is_root("random_tame_sequences_are_as_umoci_unpacks_them") || !umoci::is_installed() {
+        return;
+    }
+    let (mut compared, seeds) = (0, seeds(TAME_SEQUENCES));
+    for seed in seeds.clone() {
+        let plans = sequence(seed, Taste::Tame);
+        let judged = |plans: &[Plan]| {
+            catch_unwind(AssertUnwindSafe(|| umoci::judge(plans)))
+                .unwrap_or_else(|_| Err("a panic, told above".to_owned()))
+        };
+        match judged(&plans) {
+            Ok(is_compared) => compared += u64::from(is_compared),
+            Err(why) => fail(seed, &plans, &why, |plans| judged(plans).err()),
+        }
+    }
+    println!("seeds {seeds:?}: {compared} compared with umoci");
+    assert!(
+        compared * 4 >= seeds.end - seeds.start,
+        "only {compared} compared"
     );
 }
 
@@ -75,7 +102,7 @@ fn fail(
     }
     panic!(
         "seed {seed}: {why}\nrepeat: PARAPULL_SEQUENCES={seed}..{} cargo test -p parapull-snapshotter --test unpack_layers \
-         random_sequences",
+         random_",
         seed + 1
     );
 }
@@ -97,9 +124,10 @@ fn smaller(plans: &[Plan]) -> impl Iterator<Item = Vec<Plan>> {
     layers.chain(entries)
 }
 
-fn seeds() -> std::ops::Range<u64> {
+/// The seeds that were asked for, or the first `count`.
+fn seeds(count: u64) -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("PARAPULL_SEQUENCES") else {
-        return 0..SEQUENCES;
+        return 0..count;
     };
     let parsed = text
         .split_once("..")
@@ -109,4 +137,6 @@ fn seeds() -> std::ops::Range<u64> {
 
 /// Sequences of every run.
 const SEQUENCES: u64 = 200;
+/// Fewer with umoci, which is a process for each.
+const TAME_SEQUENCES: u64 = 60;
 const SHRINK_ATTEMPTS_MAX: u32 = 3000;

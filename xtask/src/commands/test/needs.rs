@@ -17,6 +17,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "python3",
     "runc",
     "skopeo",
+    "strace",
     "umoci",
     "zstd",
 ];
@@ -68,7 +69,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "owners, devices, trusted attributes and mounts",
         needs_root: true,
-        packages: &["attr", "acl", "zstd"],
+        packages: &["attr", "acl", "strace", "umoci", "zstd"],
     },
     Group {
         name: "pulls and containers with a real containerd",
