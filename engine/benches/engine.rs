@@ -5,6 +5,11 @@
 //! it with as many chunks in flight as the next argument says, for a profiler to count instructions.
 
 #![expect(clippy::unwrap_used, reason = "a broken bench should stop")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a bench reads the clock; the engine does not"
+)]
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -186,7 +191,12 @@ fn count(in_flight: u32) {
 fn main() {
     let mut arguments = std::env::args().skip_while(|argument| argument != "count");
     if arguments.next().is_some() {
-        count(arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000));
+        count(
+            arguments
+                .next()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(1_000),
+        );
         return;
     }
     let mut criterion = Criterion::default().configure_from_args();
