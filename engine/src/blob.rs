@@ -27,6 +27,8 @@ pub(crate) struct Blob {
     pub(crate) first_source: SourceId,
     /// The source that was asked last.
     pub(crate) source: SourceId,
+    /// When a chunk last came out of a backoff of our own.
+    pub(crate) backed_off_at: Option<Instant>,
     /// Failed requests for a chunk at a source.
     pub(crate) failures: BTreeMap<(u32, SourceId), u32>,
     /// Sources that cannot serve it.
@@ -126,6 +128,7 @@ impl Blob {
             local: Vec::new(),
             first_source: SourceId(0),
             source: SourceId(0),
+            backed_off_at: None,
             failures: BTreeMap::new(),
             lost: BTreeSet::new(),
             life: 0,

@@ -165,6 +165,12 @@ pub struct Timing {
     pub stall_ms: u64,
     /// Bytes a fetch must keep between two checks.
     pub stall_bytes_min: u64,
+    /// Requests one pull may repeat in all before its next failure is the last.
+    pub retries_max: u32,
+    /// How long a pull may go without any progress while it is owed some; 0 is for ever.
+    pub progress_ms: u64,
+    /// How long lanes that have all of their bytes may go on after a shutdown was requested; 0 cancels them at once.
+    pub shutdown_grace_ms: u64,
     /// How long an unfinished image lives on while nobody waits for it.
     pub cancel_grace_ms: u64,
     /// How long a staged layer no image wants is kept.
@@ -173,7 +179,8 @@ pub struct Timing {
 
 impl Default for Timing {
     /// The registry client's promises (`INTERFACES`, "Time"): 8 attempts, full jitter up to 10 s, `Retry-After` up to
-    /// 60 s, below 10 KiB/s for 20 s is a stall.
+    /// 60 s, below 10 KiB/s for 20 s is a stall, a pull without any progress for 2 minutes
+    /// fails. A thousand repeated requests are more than a gigabyte of chunks of which every tenth fails ever needs.
     fn default() -> Self {
         Self {
             attempts_max: 8,
@@ -182,6 +189,9 @@ impl Default for Timing {
             retry_after_ms_max: 60_000,
             stall_ms: 20_000,
             stall_bytes_min: 20 * 10 * 1024,
+            retries_max: 1_000,
+            progress_ms: 120_000,
+            shutdown_grace_ms: 10_000,
             cancel_grace_ms: 30_000,
             staging_ttl_ms: 600_000,
         }

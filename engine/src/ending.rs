@@ -38,6 +38,10 @@ impl Engine {
             return;
         }
         image.ending = Some(outcome);
+        self.arm_progress(id, None);
+        let Some(image) = self.images.get_mut(&id) else {
+            return;
+        };
         if let Some(at) = image.grace.take() {
             self.timers.stop(at, Deadline::Grace(id));
         }
@@ -132,6 +136,7 @@ impl Engine {
         let blob = layer.blob;
         match layer.state {
             LayerState::Waiting => self.stop_blob(blob, id),
+            LayerState::Unpacking(_) if self.may_finish(id) => {}
             LayerState::Unpacking(op) => {
                 self.cancel(op);
                 self.stop_blob(blob, id);
@@ -145,9 +150,12 @@ impl Engine {
     /// Keeps a staged tree for a while in case it is asked for again.
     fn keep_staged(&mut self, id: TreeId) {
         let ttl_ms = self.config.timing.staging_ttl_ms;
-        if ttl_ms == 0 || id.over.is_some() || self.is_shutting_down() {
+        if ttl_ms == 0 || id.over.is_some() {
             self.drop_staged(id);
             return;
+        }
+        if self.is_shutting_down() {
+            return self.leave_staged(id);
         }
         let at = self.now.after_millis(ttl_ms);
         let Some(layer) = self.layers.get_mut(&id) else {
@@ -171,7 +179,7 @@ impl Engine {
             .is_some_and(|blob| blob.layer == id)
     }
 
-    /// Drops every staged tree that was kept in case someone asks for it again.
+    /// Lets go of every staged tree that was kept in case someone asks for it again.
     pub(crate) fn drop_kept(&mut self) {
         let kept: Vec<TreeId> = self
             .layers
@@ -187,7 +195,7 @@ impl Engine {
             {
                 self.timers.stop(at, Deadline::Staging(id.layer));
             }
-            self.drop_staged(id);
+            self.release_layer(id);
         }
     }
 
@@ -417,6 +425,7 @@ impl Engine {
     }
 
     pub(crate) fn finish(&mut self, id: ImageId, outcome: Outcome) {
+        self.arm_progress(id, None);
         let Some(image) = self.images.remove(&id) else {
             return;
         };

@@ -4,7 +4,6 @@
 //! [`crate::links`], [`crate::ending`].
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::vec::Vec;
 
 use crate::blob::{Blob, Plan};
 use crate::budget::Budget;
@@ -20,6 +19,7 @@ use crate::op::{Op, OpKind};
 use crate::output::{Action, Destination, Event, Outcome, Output, Place, PullStats};
 use crate::queue::FetchQueue;
 use crate::share::Share;
+use crate::shutdown::Shutdown;
 use crate::table::Table;
 use crate::time::Instant;
 use crate::timers::{Deadline, Timers};
@@ -59,7 +59,7 @@ pub struct Engine {
     pub(crate) pieces_shrank: bool,
     next_op: u64,
     drained: bool,
-    shutting_down: bool,
+    pub(crate) shutdown: Shutdown,
     trace: TraceHash,
 }
 
@@ -111,7 +111,7 @@ impl Engine {
             pieces_shrank: false,
             next_op: 0,
             drained: true,
-            shutting_down: false,
+            shutdown: Shutdown::No,
             trace: TraceHash::new(),
         }
     }
@@ -221,9 +221,11 @@ impl Engine {
         while let Some(deadline) = self.timers.take_due(self.now) {
             (self.stirred, self.work_may_start) = (true, true);
             match deadline {
-                Deadline::Retry { blob, chunk, .. } => self.on_backoff_over(blob, chunk),
+                Deadline::Retry { blob, chunk, told } => self.on_backoff_over(blob, chunk, told),
                 Deadline::Stall(op) => self.on_stall_check(op),
                 Deadline::Silence(op) => self.on_silence(op),
+                Deadline::Progress(image) => self.on_progress_check(image),
+                Deadline::Shutdown => self.on_shutdown_due(),
                 Deadline::Host(host) => self.on_host_ready(host),
                 Deadline::Grace(image) => self.end_image(image, Outcome::Cancelled),
                 Deadline::Staging(layer) => self.on_staging_expired(layer),
@@ -239,6 +241,7 @@ impl Engine {
         self.admit_fetches();
         self.admit_threads();
         self.watch_hosts();
+        self.watch_shutdown();
         self.work_may_start = false;
     }
 
@@ -269,6 +272,8 @@ impl Engine {
             unpacks: Budget::new(raw.unpacks_per_image_max.into()),
             stats: PullStats::default(),
             callers: 0,
+            heard_at: self.now,
+            progress_at: None,
             grace: None,
             releasing: BTreeSet::new(),
             ending: None,
@@ -282,7 +287,7 @@ impl Engine {
                 self.chains.set_linked(layer.chain, true);
             }
         }
-        if self.shutting_down {
+        if self.is_shutting_down() {
             self.end_image(image, Outcome::Cancelled);
             return;
         }
@@ -295,6 +300,7 @@ impl Engine {
             }
         }
         self.start_grace(image);
+        self.watch_progress(image);
         self.finish_if_linked(image);
     }
 
@@ -412,19 +418,6 @@ impl Engine {
             self.work_may_start = true;
             self.completions += 1;
         }
-    }
-
-    fn shut_down(&mut self) {
-        self.shutting_down = true;
-        let images: Vec<_> = self.images.keys().copied().collect();
-        for image in images {
-            self.end_image(image, Outcome::Cancelled);
-        }
-        self.drop_kept();
-    }
-
-    pub(crate) const fn is_shutting_down(&self) -> bool {
-        self.shutting_down
     }
 
     /// Opens an op.

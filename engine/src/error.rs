@@ -60,6 +60,8 @@ pub enum LayerError {
     Link(LinkError),
     /// The blob is larger than the spool, so it can never be stored.
     SpoolTooSmall,
+    /// Nothing of the whole pull came for too long.
+    NoProgress,
     /// The pull was cancelled, or another layer of it failed.
     Cancelled,
 }
@@ -127,6 +129,7 @@ impl fmt::Display for LayerError {
             Self::Fetch(error) => write!(f, "fetch: {error}"),
             Self::Lane(error) => write!(f, "unpack: {error}"),
             Self::Link(error) => write!(f, "link: {error}"),
+            Self::NoProgress => f.write_str("no progress"),
             Self::SpoolTooSmall => f.write_str("the blob is larger than the spool"),
             Self::Cancelled => f.write_str("cancelled"),
         }

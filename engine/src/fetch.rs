@@ -42,6 +42,7 @@ impl Engine {
                     self.fetch(blob, chunk);
                 }
                 Step::Grant(op, chunk) => {
+                    self.note_wait_over(blob);
                     self.charge(blob, chunk);
                     self.grant(blob, op, chunk);
                     continue;
@@ -141,6 +142,7 @@ impl Engine {
 
     /// Asks for a charged chunk, or opens a whole read that begins with it.
     fn fetch(&mut self, id: BlobId, chunk: u32) {
+        self.note_wait_over(id);
         let stall_at = self.now.after_millis(self.config.timing.stall_ms);
         let Some(payer) = self.blobs.get(&id).and_then(|blob| self.payer(blob)) else {
             return;
@@ -255,9 +257,10 @@ impl Engine {
         let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) else {
             return;
         };
-        let new = discarded > fetch.discarded;
+        let (new, blob) = (discarded > fetch.discarded, fetch.blob);
         fetch.discarded = fetch.discarded.max(discarded);
         if new {
+            self.progressed(blob);
             self.note_bytes(op);
         }
     }
@@ -274,6 +277,9 @@ impl Engine {
         );
         let (new, payer) = (bytes.saturating_sub(fetch.kept), fetch.image.0);
         fetch.kept += new;
+        // Stall time runs only while there is unused credit.
+        let starved = fetch.kept == fetch.granted && !mutant!(StallWithoutCredit);
+        let stall = if starved { fetch.stall.take() } else { None };
         if let Some(image) = self.images.get_mut(&payer) {
             match fetch.host {
                 Some(_) => image.stats.bytes_fetched += new,
@@ -283,7 +289,11 @@ impl Engine {
         let (blob_id, mut chunk, mut base, mut before) =
             (fetch.blob, fetch.chunk, fetch.base, fetch.before);
         let kept = fetch.kept;
+        if let Some((at, _)) = stall {
+            self.timers.stop(at, Deadline::Stall(id));
+        }
         if new > 0 {
+            self.progressed(blob_id);
             self.note_bytes(id);
         }
         let Some(blob) = self.blobs.get_mut(&blob_id) else {

@@ -18,6 +18,10 @@ pub(crate) struct Image {
     pub(crate) stats: PullStats,
     /// Callers waiting for any of its layers.
     pub(crate) callers: u32,
+    /// When something last came of it.
+    pub(crate) heard_at: Instant,
+    /// When it is looked at for progress.
+    pub(crate) progress_at: Option<Instant>,
     /// When it ends because nobody waits.
     pub(crate) grace: Option<Instant>,
     /// Layers it let go of whose bytes or trees are not gone yet.

@@ -186,6 +186,7 @@ impl Engine {
         layer.entries = layer.entries.max(entries);
         let blob = layer.blob;
         self.charge_lane_time(id);
+        self.progressed(blob);
         self.release(blob, released);
     }
 
@@ -241,6 +242,8 @@ impl Engine {
             .get(&blob_id)
             .is_some_and(|blob: &Blob| blob.life == 0 && !blob.ending);
         if layer.wanted.is_empty() || !self.is_fed(lane.layer) {
+            // A lane that finishes for the next start has a blob that nobody has stopped.
+            self.release_layer(lane.layer);
             self.end_blob(blob_id);
         } else if error == LaneError::Corrupt && first_life && !mutant!(NoSecondLife) {
             self.begin_life(blob_id);

@@ -217,6 +217,11 @@ pub enum Event {
         /// The attempt that is to come.
         attempt: u32,
     },
+    /// The daemon ends, and a staged tree of this layer is left where it lies.
+    LayerKept {
+        /// The layer.
+        layer: LayerId,
+    },
     /// A blob's bytes did not match their digest; it is fetched once more, whole.
     NewLife {
         /// The blob.

@@ -84,6 +84,11 @@ impl Engine {
         let key = [u64::from(fetch.blob.0), start, u64::from(attempt)];
         let draw = rng::keyed(self.config.seed, Purpose::RangeBackoff, key);
         match retry::verdict(&self.config.timing, error, attempt, retry_after_ms, draw) {
+            Verdict::After { .. } if self.has_retried_enough(fetch) => {
+                let layer = blob.layer;
+                self.give_back(fetch.blob, chunk);
+                return self.fail_layer(layer, LayerError::Fetch(error));
+            }
             Verdict::After { .. } if elsewhere => self.back_off(fetch.blob, chunk, 0, false),
             Verdict::After { ms, told } => self.back_off(fetch.blob, chunk, ms, told),
             Verdict::Degrade => {
@@ -156,6 +161,7 @@ impl Engine {
             return;
         };
         if ms == 0 {
+            blob.backed_off_at = Some(self.now);
             blob.chunk_mut(chunk).state = ChunkState::Due;
             blob.due.insert(chunk);
             return;
@@ -171,10 +177,13 @@ impl Engine {
         );
     }
 
-    pub(crate) fn on_backoff_over(&mut self, id: BlobId, chunk: u32) {
+    pub(crate) fn on_backoff_over(&mut self, id: BlobId, chunk: u32, told: bool) {
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
+        if !told {
+            blob.backed_off_at = Some(self.now);
+        }
         blob.chunk_mut(chunk).state = ChunkState::Due;
         if mutant!(ReceivedForgotten) {
             blob.chunk_mut(chunk).received = 0;
@@ -224,6 +233,12 @@ impl Engine {
             blob.local.clear();
         }
         self.back_off(id, chunk, 0, false);
+    }
+
+    /// Whether the pull that pays for a fetch has repeated as many requests as one may.
+    fn has_retried_enough(&self, fetch: &Fetch) -> bool {
+        let image = self.images.get(&fetch.image.0);
+        image.is_some_and(|image| image.stats.retries >= self.config.timing.retries_max.into())
     }
 
     /// Whether some source may be asked that has not asked to be left alone.

@@ -77,6 +77,10 @@ pub enum Timer {
     StallCheck,
     /// A fetch is checked for its first byte.
     Silence,
+    /// A pull is checked for any progress.
+    Progress,
+    /// The daemon ends; lanes that still run are cancelled at the deadline.
+    ShutdownGrace,
     /// A host may be asked again: it is not held any more, has cooled down, or its request rate allows it.
     HostReady,
     /// Nobody waits for an unfinished image; it is cancelled at the deadline.

@@ -18,6 +18,10 @@ pub(crate) enum Deadline {
     Stall(OpId),
     /// A fetch must have sent something, or it may be one connection too many.
     Silence(OpId),
+    /// An image must have got further.
+    Progress(ImageId),
+    /// Lanes have had their time to finish.
+    Shutdown,
     /// A host may be asked again.
     Host(HostId),
     /// An image nobody waits for ends.
@@ -33,6 +37,8 @@ impl Deadline {
             Self::Retry { told: true, .. } => Timer::RetryAfter,
             Self::Stall(_) => Timer::StallCheck,
             Self::Silence(_) => Timer::Silence,
+            Self::Progress(_) => Timer::Progress,
+            Self::Shutdown => Timer::ShutdownGrace,
             Self::Host(_) => Timer::HostReady,
             Self::Grace(_) => Timer::CancelGrace,
             Self::Staging(_) => Timer::StagingTtl,

@@ -103,6 +103,13 @@ impl Allowed {
         if registry.connections_max.is_some() {
             self.fetch(FetchError::Stalled);
         }
+        if registry.requests_per_second_max.is_some()
+            || registry.connections_max.is_some()
+            || !scenario.faults.faults.is_empty()
+            || scenario.mishaps != parapull_scenario::Mishaps::default()
+        {
+            self.errors.push(LayerError::NoProgress);
+        }
         let mirrored = plan.pulls[pull]
             .iter()
             .all(|layer| plan.layer(*layer).sources > 1);

@@ -69,6 +69,7 @@ points! {
     CancelledByLeaving = "a pull's callers leave for good",
     LimitsChanged = "limits change in mid-run",
     Shutdown = "the daemon is told to stop",
+    LayerKept = "a staged tree is left for the next start",
     SecondSource = "a mirror is asked",
     LocalRead = "bytes are read from the local store",
     WholeRead = "a blob is read as one stream",

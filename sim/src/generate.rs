@@ -277,6 +277,9 @@ fn timing(draws: &mut Draws) -> Timing {
         stall_bytes_min: draws.within(1, 1_024),
         cancel_grace_ms: draws.within(100, 10_000),
         staging_ttl_ms: *draws.pick(&[0, 50, 1_000, 60_000]),
+        retries_max: draws.within_u32(20, 200),
+        progress_ms: draws.within(15_000, 150_000),
+        shutdown_grace_ms: draws.within(0, 5_000),
     }
 }
 
@@ -285,7 +288,7 @@ fn host_rules(draws: &mut Draws) -> HostRules {
     let slowly = draws.chance(15);
     HostRules {
         connections_max: if few { draws.within_u32(1, 6) } else { 65_536 },
-        requests_per_second_max: if slowly { draws.within_u32(20, 200) } else { 0 },
+        requests_per_second_max: if slowly { draws.within_u32(2, 40) } else { 0 },
         failures_max: draws.within_u32(1, 8),
         cool_down_ms: draws.within(10, 20_000),
         silence_ms: draws.within(50, 3_000),

@@ -384,6 +384,7 @@ impl<'a> World<'a> {
                 self.record.retries += 1;
             }
             Event::NewLife { .. } => self.record.new_lives += 1,
+            Event::LayerKept { layer } => self.keep_tree(layer)?,
         }
         Ok(())
     }

@@ -9,3 +9,5 @@ mod hosts;
 mod limits;
 mod linking;
 mod local;
+mod progress;
+mod shutdown;

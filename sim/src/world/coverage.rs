@@ -75,6 +75,7 @@ impl World<'_> {
         match *event {
             Event::Degraded { .. } => self.sometimes(Point::Degraded),
             Event::NewLife { .. } => self.sometimes(Point::NewLife),
+            Event::LayerKept { .. } => self.sometimes(Point::LayerKept),
             Event::PullFinished { outcome, .. } => {
                 self.sometimes(match outcome {
                     Outcome::Ready => Point::OutcomeReady,
@@ -83,6 +84,7 @@ impl World<'_> {
                         LayerError::Fetch(_) => Point::OutcomeFetch,
                         LayerError::Lane(_) => Point::OutcomeLane,
                         LayerError::Link(_) => Point::OutcomeLink,
+                        LayerError::NoProgress => Point::OutcomeFetch,
                         LayerError::SpoolTooSmall => Point::OutcomeSpool,
                         LayerError::Cancelled => Point::OutcomeCancelled,
                     },
@@ -129,10 +131,10 @@ impl World<'_> {
         self.sometimes(match wake.why {
             Timer::RetryBackoff => Point::WakeBackoff,
             Timer::RetryAfter => Point::WakeRetryAfter,
-            Timer::StallCheck => Point::WakeStall,
+            Timer::StallCheck | Timer::Progress => Point::WakeStall,
             Timer::Silence => Point::WakeSilence,
             Timer::HostReady => Point::WakeHost,
-            Timer::CancelGrace => Point::WakeGrace,
+            Timer::CancelGrace | Timer::ShutdownGrace => Point::WakeGrace,
             Timer::StagingTtl => Point::WakeStaging,
         });
     }

@@ -34,6 +34,12 @@ impl Trees {
         self.over.clear();
     }
 
+    /// The daemon ends and leaves the staged tree; `false` when there is none.
+    pub(super) fn leave(&mut self) -> bool {
+        self.known = false;
+        self.original
+    }
+
     /// Whether something is staged that nobody will drop.
     pub(super) fn is_left(&self) -> bool {
         self.known && self.original || !self.own.is_empty()
@@ -314,6 +320,16 @@ impl World<'_> {
             | LocalFaultKind::LocalGone
             | LocalFaultKind::LocalCorrupt => LinkError::Disk,
         })
+    }
+
+    /// A tree is left for the next start: it must be there.
+    pub(super) fn keep_tree(&mut self, layer: LayerId) -> Result<(), Violation> {
+        if self.trees.get_mut(&layer).is_some_and(Trees::leave) {
+            return Ok(());
+        }
+        Err(Violation::Correctness(format!(
+            "{layer:?} is kept, but no tree of it is staged"
+        )))
     }
 
     /// The first fault of the node that fits and has not happened often enough; counts it.

@@ -252,6 +252,22 @@ pub(super) static KEYS: &[Key] = &[
         "How long a request may stay below 10 KiB/s before the rest of its range is asked for again.",
     ),
     key(
+        "parapull.retries_max",
+        Kind::Number(|s| &mut s.retries_max),
+        "Requests for layers that one pull may repeat in all; the next one that fails then fails the pull.",
+    ),
+    key(
+        "parapull.progress_timeout",
+        seconds(|s| &mut s.progress_timeout, 1, 86_400),
+        "How long a pull may go without a single byte while it waits for one. Waiting for a free request, for memory, for\n\
+         Retry-After or for containerd does not count.",
+    ),
+    key(
+        "parapull.shutdown_grace",
+        seconds(|s| &mut s.shutdown_grace, 0, 3_600),
+        "How long layers whose bytes are all here may finish unpacking when the daemon is told to stop.",
+    ),
+    key(
         "parapull.connections_per_host",
         Kind::Concurrency(|s| &mut s.connections_per_host),
         "Connections to one registry or mirror at most. \"auto\" and -1: as many as there are requests, fewer where a host\n\

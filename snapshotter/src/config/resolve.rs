@@ -66,6 +66,9 @@ impl Config {
             retry_after_ms_max: milliseconds(settings.retry_after_max),
             stall_ms: milliseconds(settings.stall_timeout),
             stall_bytes_min: milliseconds(settings.stall_timeout) * STALL_BYTES_PER_SECOND / 1_000,
+            retries_max: settings.retries_max,
+            progress_ms: milliseconds(settings.progress_timeout),
+            shutdown_grace_ms: milliseconds(settings.shutdown_grace),
             cancel_grace_ms: milliseconds(settings.cancel_grace),
             staging_ttl_ms: milliseconds(settings.staging_ttl),
             ..Timing::default()

@@ -66,6 +66,12 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// `stall_timeout`.
     pub stall_timeout: Duration,
+    /// `retries_max`.
+    pub retries_max: u32,
+    /// `progress_timeout`.
+    pub progress_timeout: Duration,
+    /// `shutdown_grace`.
+    pub shutdown_grace: Duration,
     /// `connections_per_host`.
     pub connections_per_host: Concurrency,
     /// `requests_per_second_per_host`.
@@ -151,6 +157,9 @@ impl Default for Settings {
             backoff_max: Duration::from_secs(10),
             retry_after_max: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(20),
+            retries_max: 1_000,
+            progress_timeout: Duration::from_secs(120),
+            shutdown_grace: Duration::from_secs(10),
             connections_per_host: Concurrency::Auto,
             requests_per_second_per_host: Concurrency::Auto,
             host_cool_down: Duration::from_secs(30),

@@ -128,6 +128,7 @@ impl Cause {
     fn of_decision(error: LayerError) -> Self {
         let message = match error {
             LayerError::Fetch(FetchError::Stalled) => STALLED.to_owned(),
+            LayerError::NoProgress => NO_PROGRESS.to_owned(),
             other => other.to_string(),
         };
         Self {
@@ -189,6 +190,7 @@ const fn kind_of(error: LayerError) -> &'static str {
         },
         LayerError::Lane(LaneError::Corrupt) => "corrupt",
         LayerError::Lane(LaneError::BadImage) => "bad_image",
+        LayerError::NoProgress => "network",
         LayerError::Lane(LaneError::Disk) | LayerError::Link(_) | LayerError::SpoolTooSmall => {
             "disk"
         }
@@ -201,6 +203,8 @@ pub(super) const CANCELLED: &str = "cancelled";
 
 /// The kind of a pull that cannot get to a layer; it never leaves the daemon.
 const OVERTAKEN: &str = "overtaken";
+
+const NO_PROGRESS: &str = "nothing of the whole image came for as long as progress_timeout allows";
 
 const STALLED: &str =
     "no progress: less than 10 KiB/s for as long as stall_timeout allows, on every attempt";

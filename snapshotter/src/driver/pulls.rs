@@ -204,7 +204,10 @@ impl<P: Clone> Pulls<P> {
                 }
                 Some(image)
             }
-            Event::Degraded { .. } | Event::Retrying { .. } | Event::NewLife { .. } => None,
+            Event::Degraded { .. }
+            | Event::Retrying { .. }
+            | Event::LayerKept { .. }
+            | Event::NewLife { .. } => None,
         }
     }
 
