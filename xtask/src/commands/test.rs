@@ -104,7 +104,8 @@ const fn code(totals: Totals, anything_ran: bool, groups_unmet: usize) -> u8 {
 /// Builds what the tests start and what they are, in one go: two selections would be two builds of what they share.
 fn build(workspace: &Workspace) -> anyhow::Result<()> {
     let build = ["build", "--quiet", "--locked", "--workspace"];
-    succeed(workspace.cargo().args(build).args(["--bins", "--tests"]))
+    let cargo = &mut workspace.cargo();
+    succeed(cargo.args(build).args(KILLABLE).args(["--bins", "--tests"]))
 }
 
 /// Unpacks the containerds that Debian 12 does not have into a cache, and prints which they are.
@@ -143,6 +144,9 @@ fn run_mutants(workspace: &Workspace) -> anyhow::Result<()> {
     let hunt = ["--features", "mutants", "--", "mutants"];
     succeed(workspace.cargo().args(run).args(hunt))
 }
+
+/// Everything is built once, with the snapshotter that can be killed between any two of its effects.
+const KILLABLE: [&str; 2] = ["--features", "parapull-snapshotter/kill-points"];
 
 /// The exit code that says that something was skipped.
 const SKIPPED: u8 = 3;
