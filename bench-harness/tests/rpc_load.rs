@@ -2,8 +2,6 @@
 //!
 //! Needs the workspace's programs beside the test (`cargo build --bins`).
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use assert_cmd::Command;

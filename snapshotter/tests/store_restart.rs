@@ -3,11 +3,7 @@
 //! Goal: what survives a kill or a stop. Method: the real program without containerd, asked layer by layer as containerd asks, a
 //! registry whose silence keeps one layer from ending, and its journal of requests.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests fail by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![expect(
     unreachable_pub,
     reason = "what helpers offer to all modules of one binary"
