@@ -199,7 +199,7 @@ impl Replay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use parapull_engine::{Config, Limits, Strategy, Timing};
+    use parapull_engine::{Config, HostRules, Limits, Strategy, Timing};
 
     use crate::trace::TraceHead;
 
@@ -211,6 +211,7 @@ mod tests {
             limits,
             scheduling: Strategy::Streamed.scheduling(),
             timing: Timing::default(),
+            hosts: HostRules::default(),
         };
         let mut engine = Engine::new(config, Instant::ZERO);
         let head = TraceHead {

@@ -184,7 +184,7 @@ impl Machine {
         let agrees = || {
             match self.agreement() {
                 Ok(snapshots) if count.is_none_or(|count| count == snapshots) => {
-                    disagreement.clear()
+                    disagreement.clear();
                 }
                 Ok(snapshots) => disagreement = format!("{snapshots} snapshots"),
                 Err(error) => disagreement = error,
@@ -192,7 +192,7 @@ impl Machine {
             disagreement.is_empty()
         };
         let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_until("agreement", agrees)
+            wait_until("agreement", agrees);
         }));
         assert!(waited.is_ok(), "{disagreement}; wanted {count:?} snapshots");
     }
@@ -236,7 +236,7 @@ impl Machine {
             left.is_empty()
         };
         let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_until("nothing left", is_clean)
+            wait_until("nothing left", is_clean);
         }));
         assert!(waited.is_ok(), "left over: {left:?}");
         let known = [

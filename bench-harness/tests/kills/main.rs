@@ -183,7 +183,7 @@ fn strike_and_check(
     );
     // Of the other image only the top layer is its own.
     machine.wait_clean(subject.killed.layers.len() + usize::from(is_reused));
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         machine.run_container(&subject.reference());
     }
     machine.remove_image(&subject.reference());
