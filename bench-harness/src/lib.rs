@@ -15,6 +15,7 @@ pub mod measure;
 pub mod processes;
 pub mod pulls;
 pub mod report;
+pub mod rpc_load;
 pub mod simulation;
 pub mod timeline;
 pub mod tree;

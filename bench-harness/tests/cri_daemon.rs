@@ -186,6 +186,7 @@ fn a_caller_that_stays_away_leaves_nothing() {
     assert_eq!(node.status()["pulls"].as_array().unwrap().len(), 1);
     pull.abort();
     node.wait_idle();
+    assert_eq!(node.lane_threads(), 0);
     let at_rest = registry.layer_bytes_total(&image);
     assert!(
         at_rest < layer_sizes(&[&image]).values().sum(),

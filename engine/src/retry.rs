@@ -73,7 +73,32 @@ pub fn request_verdict(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn waits_within_its_bounds_and_only_so_often(
+            attempt in 1u32..40,
+            attempts_max in 1u32..40,
+            draw in any::<u64>(),
+            told_ms in proptest::option::of(0u64..200_000),
+        ) {
+            let timing = Timing { attempts_max, ..timing() };
+            match (verdict(&timing, FetchError::RateLimited, attempt, told_ms, draw), told_ms) {
+                (Verdict::After { ms, told: true }, Some(asked)) => prop_assert_eq!(ms, asked),
+                (Verdict::After { ms, told: false }, None) => {
+                    prop_assert!((1..=timing.backoff_ms_max).contains(&ms));
+                }
+                (Verdict::GiveUp, asked) => {
+                    let too_long = asked.is_some_and(|ms| ms > timing.retry_after_ms_max);
+                    prop_assert!(too_long || attempt >= attempts_max);
+                }
+                (other, _) => prop_assert!(false, "{other:?}"),
+            }
+        }
+    }
 
     fn timing() -> Timing {
         Timing::default()

@@ -1,4 +1,6 @@
-//! The values both worlds exchange, as serde types and nothing else: image, host, registry profile, faults, limits, sizes, pull trace.
+//! The values both worlds exchange, as serde types: image, host, registry profile, faults, limits, sizes, pull trace.
+//!
+//! And [`replay`], which holds a recorded trace against the engine: both worlds are judged by it.
 
 #![forbid(unsafe_code)]
 
@@ -8,6 +10,7 @@ mod limits;
 mod mishaps;
 mod pull;
 pub mod registry;
+mod replay;
 mod size;
 mod trace;
 
@@ -23,5 +26,6 @@ pub use pull::{
     PlannedLayer, PullSpec, Scenario,
 };
 pub use registry::{Fault, Faults, RegistryProfile};
+pub use replay::{ReplayError, Replayed, replay};
 pub use size::{ByteSize, ByteSizeError};
 pub use trace::{TraceHead, TraceLine};

@@ -1,9 +1,11 @@
 //! The command line: what is asked for, and which part answers.
 
+mod conformance;
 mod hunt;
 mod meta;
 #[cfg(feature = "mutants")]
 mod mutants;
+mod recorded;
 mod run;
 
 use std::path::PathBuf;
@@ -31,8 +33,13 @@ enum Command {
     /// Exit codes: 0 all held, 10 crash, 11 something never ends, 12 something wrong happened. The failing scenario is
     /// saved as a value and the command that replays it is printed.
     Swarm(hunt::SwarmArgs),
-    /// Run a saved scenario again and check it as the swarm does.
+    /// Run a saved scenario again and check it as the swarm does; or hold the trace of a real pull against the scheduler.
+    ///
+    /// A trace (`.jsonl`, made by `parapull-snapshotter pull --trace F` or with `trace_dir`) is told to a fresh scheduler,
+    /// which must answer the same, byte for byte. Exit codes are those of `swarm`.
     Replay(hunt::ReplayArgs),
+    /// Compare the traces of named scenarios with those pinned in `sim/conformance.toml`, or pin them anew.
+    Conformance(conformance::ConformanceArgs),
     /// Make a failing scenario small: it still fails in the same way.
     Shrink(hunt::ShrinkArgs),
     /// Run scenarios in two processes and compare all the engine is told and says, line by line.
@@ -64,6 +71,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args),
         Command::Swarm(args) => hunt::swarm(&args),
         Command::Replay(args) => hunt::replay(&args),
+        Command::Conformance(args) => conformance::conformance(&args),
         Command::Shrink(args) => hunt::shrink(&args),
         Command::Meta(args) => meta::meta(&args),
         #[cfg(feature = "mutants")]

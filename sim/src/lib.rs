@@ -33,6 +33,7 @@ mod bound;
 mod bundle;
 mod canary;
 mod check;
+mod conformance;
 mod coverage;
 mod draw;
 mod events;
@@ -54,6 +55,7 @@ mod world;
 pub use bundle::{Bundle, line};
 pub use canary::{CanaryScenario, canaries, catch_canaries};
 pub use check::check;
+pub use conformance::{ConformanceError, Pins, differences, pinned_text, traces};
 pub use coverage::{Coverage, Point};
 pub use generate::generate;
 #[cfg(feature = "mutants")]

@@ -4,6 +4,7 @@
 //! they ask for. It decides nothing: who is fetched next, retried or unpacked is the engine's business. What an op does
 //! stands beside it: `fetches`, `lanes`, `trees`, `callers`.
 
+mod bottleneck;
 mod callers;
 mod canary;
 mod clogs;
@@ -23,13 +24,13 @@ use std::fmt;
 use parapull_engine::{
     Action, BlobId, ChainId, Engine, Event, Input, Instant, LayerId, OpId, Outcome, Output,
 };
-use parapull_scenario::{PullSpec, Scenario};
+use parapull_scenario::Scenario;
 
 use crate::bound;
 use crate::coverage::Point;
 use crate::events::{Coming, Events};
 use crate::plan::{Plan, ScenarioError};
-use crate::record::{Bound, Record};
+use crate::record::Record;
 use crate::registry::Registry;
 use crate::resource::{Disk, Pool};
 
@@ -436,40 +437,6 @@ impl<'a> World<'a> {
         self.record.coverage.sometimes(Point::Slept);
         self.slept += self.scenario.mishaps.sleeps[sleep].for_ms * NANOS_PER_MILLI;
         self.inbox.push_back(Input::TimerReached);
-    }
-
-    /// What holds everything up at this moment.
-    fn bound(&mut self) -> Bound {
-        let waits = |lane: &Lane| lane.waits_for_bytes();
-        let is_asking = |(pull, spec): (usize, &PullSpec)| {
-            spec.at_ms * NANOS_PER_MILLI <= self.now && !self.callers[pull].requested
-        };
-        if self.record.is_quiet() {
-            let mut specs = self.scenario.pulls.iter().enumerate();
-            if specs.any(is_asking) {
-                Bound::Latency
-            } else {
-                Bound::Idle
-            }
-        } else if self.lanes.values().any(Lane::waits_for_disk)
-            || self.fetches.values().any(Fetch::waits_for_disk)
-        {
-            Bound::Disk
-        } else if self.cores.is_saturated() {
-            Bound::Cpu
-        } else if !self.lanes.is_empty() && !self.lanes.values().any(waits) {
-            Bound::Lane
-        } else if self.link.is_saturated() {
-            Bound::Link
-        } else if !self.link.is_empty() {
-            Bound::Connection
-        } else if self.fetches.values().any(Fetch::waits_for_answer) {
-            Bound::Latency
-        } else if !self.cores.is_empty() {
-            Bound::Lane
-        } else {
-            Bound::Commit
-        }
     }
 
     fn check_nothing_left(&self) -> Result<(), Violation> {

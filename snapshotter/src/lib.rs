@@ -10,6 +10,7 @@ pub mod grpc;
 pub mod image;
 pub mod index;
 pub mod inflate;
+mod kill_points;
 pub mod registry;
 pub mod remote;
 pub mod spool;

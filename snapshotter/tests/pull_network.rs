@@ -13,7 +13,6 @@
     reason = "what helpers offer to all modules of one binary"
 )]
 
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -25,9 +24,9 @@ use parapull_scenario::RegistryProfile;
 use parapull_snapshotter::config::Config;
 use parapull_snapshotter::driver::{Advice, Driver, PullReport, PullRequest, Settings};
 use parapull_snapshotter::image::Platform;
-use parapull_snapshotter::registry::{Dial, Dialling, Options, PlainHttp, Registry, Stream};
+use parapull_snapshotter::registry::{Options, PlainHttp, Registry};
 use parapull_snapshotter::store::{Directory, DirectoryPlace};
-use turmoil::net::{TcpListener, TcpStream};
+use turmoil::net::TcpListener;
 
 #[expect(dead_code, reason = "shared with the tests of unpacking")]
 #[path = "unpack/archive.rs"]
@@ -35,11 +34,14 @@ mod archive;
 #[expect(dead_code, reason = "shared with the tests of the command")]
 #[path = "pull/images.rs"]
 mod images;
+#[path = "pull/simulated.rs"]
+mod simulated;
 #[expect(dead_code, reason = "shared with the tests of unpacking")]
 #[path = "unpack/tree.rs"]
 mod tree;
 
 use images::{TestImage, memory};
+use simulated::{Listening, SimulatedDial};
 use tree::Tree;
 
 /// Something that happens to the network, and when.
@@ -411,36 +413,6 @@ fn troubles(seed: u64) -> Vec<(u64, Event)> {
         at += 50 + draw(1_000);
     }
     events
-}
-
-#[derive(Debug)]
-struct SimulatedDial;
-
-impl Dial for SimulatedDial {
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Dialling<'a> {
-        Box::pin(async move {
-            let stream: Box<dyn Stream> = Box::new(TcpStream::connect((host, port)).await?);
-            Ok(stream)
-        })
-    }
-}
-
-struct Listening(TcpListener);
-
-impl axum::serve::Listener for Listening {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        match self.0.accept().await {
-            Ok(accepted) => accepted,
-            Err(_) => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
 }
 
 /// Each is some tens of milliseconds of real time.

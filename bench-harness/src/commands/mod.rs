@@ -8,6 +8,7 @@ mod limits;
 mod output;
 mod progress;
 mod report;
+mod rpc_load;
 
 use std::path::PathBuf;
 
@@ -44,6 +45,8 @@ enum Command {
     Limits(limits::LimitsCommand),
     /// Show the report in a folder, and draw its pictures again.
     Report(report::ReportCommand),
+    /// Measure how soon small calls to the snapshotter are answered while it pulls.
+    RpcLoad(rpc_load::RpcLoad),
 }
 
 /// Runs the command that was asked for.
@@ -55,6 +58,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Containerds(command) => command.run(),
         Command::Limits(command) => command.run(),
         Command::Report(command) => command.run(),
+        Command::RpcLoad(command) => command.run(),
     }
 }
 

@@ -13,5 +13,6 @@ pub use machine::Machine;
 pub use page_cache::{PageCacheError, drop_page_cache};
 pub use plan::{Turn, interleaved};
 pub use statistics::Summary;
+pub(crate) use statistics::percentile;
 pub use usage::ProcessUsage;
 pub use written::{FileSystem, WrittenBytes};

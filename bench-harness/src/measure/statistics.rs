@@ -61,7 +61,7 @@ impl Summary {
 }
 
 /// Exact in the position: the rank is a whole number of hundredths.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let hundredths = percent * (sorted.len() - 1);
     let (below, rest) = (hundredths / 100, hundredths % 100);
     let low = sorted[below];

@@ -73,16 +73,12 @@ impl Containerd {
         )?;
         let version = ContainerdVersion::of(&program)?;
         let paths = make_folders(folder, &options.plain_http_hosts)?;
-        let config = folder.join("config.toml");
+        let config = config_of(folder);
         let proxy = options.proxy.as_ref();
         let text = configuration(version, &paths, proxy, options.cri_pull)?;
         fs::write(&config, text).map_err(ProcessError::file("write", &config))?;
-
-        let mut command = Command::new(&program);
-        command.arg("--config").arg(&config);
-        command.env("PATH", path_with_own_shim(folder, &program)?);
-        command.envs(options.decompressor.environment(version)?);
-        let process = Process::start("containerd", &mut command, &folder.join("containerd.log"))?;
+        link_own_shim(folder, &program)?;
+        let process = launch(folder, options, &program, version)?;
         let mut containerd = Self {
             process,
             version,
@@ -103,6 +99,20 @@ impl Containerd {
             UnixStream::connect(&socket).is_ok()
                 && CriClient::connect(&socket).is_ok_and(|mut cri| cri.is_ready())
         })
+    }
+
+    /// Kills the daemon as a crash would (SIGKILL) and starts it again on what is there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn crash(&mut self, options: &ContainerdOptions) -> Result<(), ProcessError> {
+        self.process.kill();
+        let program = find_program(
+            &options.program.to_string_lossy(),
+            "install the package containerd",
+        )?;
+        self.process = launch(&self.folder, options, &program, self.version)?;
+        self.wait_ready()
     }
 
     /// Its version.
@@ -177,6 +187,23 @@ impl Drop for Containerd {
     }
 }
 
+fn launch(
+    folder: &Path,
+    options: &ContainerdOptions,
+    program: &Path,
+    version: ContainerdVersion,
+) -> Result<Process, ProcessError> {
+    let mut command = Command::new(program);
+    command.arg("--config").arg(config_of(folder));
+    command.env("PATH", path_with_own_shim(folder));
+    command.envs(options.decompressor.environment(version)?);
+    Process::start("containerd", &mut command, &folder.join("containerd.log"))
+}
+
+fn config_of(folder: &Path) -> PathBuf {
+    folder.join("config.toml")
+}
+
 fn make_folders(folder: &Path, plain_http_hosts: &[String]) -> Result<Paths, ProcessError> {
     let paths = Paths {
         root: folder.join("root"),
@@ -206,19 +233,21 @@ pub(super) fn write_hosts(hosts: &Path, plain_http_hosts: &[String]) -> Result<(
     Ok(())
 }
 
-/// `PATH` with this containerd's own shim first and nothing else of its folder.
-///
 /// An unpacked newer containerd needs its own shim, but a runc unpacked beside it may need a newer C library than the
 /// machine has: so the shim alone is linked into a folder.
-fn path_with_own_shim(folder: &Path, program: &Path) -> Result<OsString, ProcessError> {
+fn link_own_shim(folder: &Path, program: &Path) -> Result<(), ProcessError> {
     let bin = folder.join("bin");
     fs::create_dir_all(&bin).map_err(ProcessError::file("make", &bin))?;
     let shim = program_beside(program, SHIM)?;
     let link = bin.join(SHIM);
-    symlink(&shim, &link).map_err(ProcessError::file("link", &link))?;
-    let mut path = OsString::from(bin);
+    symlink(&shim, &link).map_err(ProcessError::file("link", &link))
+}
+
+/// `PATH` with this containerd's own shim first and nothing else of its folder.
+fn path_with_own_shim(folder: &Path) -> OsString {
+    let mut path = OsString::from(folder.join("bin"));
     path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    Ok(path)
+    path
 }
 
 fn program_beside(program: &Path, name: &str) -> Result<PathBuf, ProcessError> {

@@ -384,6 +384,16 @@ impl Node {
         });
     }
 
+    /// The daemon's threads that unpack.
+    pub(crate) fn lane_threads(&self) -> usize {
+        let threads = list(Path::new(&format!("/proc/{}/task", self.snapshotter.id())));
+        let name = |thread: &PathBuf| fs::read_to_string(thread.join("comm")).unwrap_or_default();
+        let lanes = threads
+            .iter()
+            .filter(|thread| name(thread).starts_with("lane-"));
+        lanes.count()
+    }
+
     /// What lies in staging.
     pub(crate) fn staged(&self) -> Vec<PathBuf> {
         let jobs = list(&self.snapshotter.proxy().root.join("staging"));

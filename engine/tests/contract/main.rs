@@ -3,6 +3,7 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 mod ending;
+mod fairness;
 mod fetching;
 mod hosts;
 mod limits;

@@ -34,7 +34,10 @@ fn unpacking(bench: &mut Bench) -> OpId {
             bench.input(Input::RangeFetched { op });
         }
     }
-    lane.unwrap()
+    let Some(lane) = lane else {
+        panic!("no lane was started");
+    };
+    lane
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) struct SwarmArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// The saved scenario.
+    /// The saved scenario or failure; or, as `.jsonl`, the trace of a real pull.
     file: PathBuf,
     /// Print every input and output of the engine.
     #[arg(long)]
@@ -140,6 +140,9 @@ fn tell_coverage(coverage: &Coverage, seeds: u64, each: bool) -> ExitCode {
 
 /// Runs a saved scenario again.
 pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    if args.file.extension().is_some_and(|end| end == "jsonl") {
+        return super::recorded::replay(&args.file);
+    }
     let scenario = Bundle::scenario_in(&super::read(&args.file)?)
         .with_context(|| format!("{} is no scenario", args.file.display()))?;
     std::panic::set_hook(Box::new(|_| {}));

@@ -1,7 +1,10 @@
 //! Fetches: one request, its answer, its body on the link, its end.
 
+mod ends;
+mod stalls;
+
 use parapull_engine::{
-    Action, BlobId, ByteRange, Class, Destination, FetchError, FetchMode, Input, OpId, SourceId,
+    Action, BlobId, ByteRange, Destination, FetchError, FetchMode, Input, OpId, SourceId,
 };
 
 use parapull_scenario::{Canary, ConnectionFaultKind, LocalFaultKind};
@@ -304,54 +307,6 @@ impl World<'_> {
         }
     }
 
-    /// Nothing more comes until then, or ever.
-    fn stall(&mut self, op: OpId, until: Option<u64>) {
-        if let Some(fetch) = self.fetches.get_mut(&op) {
-            fetch.stage = Stage::Stalled;
-            fetch.stalled_until = until.unwrap_or(u64::MAX);
-        }
-        self.link.stop(self.now, op);
-        if let Some(until) = until {
-            self.events.push(until, Coming::StallOver { op });
-        }
-    }
-
-    /// Stops a body in the middle of a portion; what of it has come is kept.
-    pub(super) fn interrupt(&mut self, op: OpId, until: u64) -> Result<(), Violation> {
-        let Some(fetch) = self.fetches.get_mut(&op) else {
-            return Ok(());
-        };
-        match fetch.stage {
-            Stage::Receiving(_) => {
-                let done = self.link.stop(self.now, op);
-                if done > 0 {
-                    self.keep(op, done)?;
-                }
-            }
-            Stage::Skipping(_) => {
-                let done = self.link.stop(self.now, op);
-                fetch.skip -= done;
-                fetch.received += done;
-            }
-            Stage::Queued | Stage::Asked | Stage::Storing(_) | Stage::Held | Stage::Stalled => {
-                return Ok(());
-            }
-        }
-        self.stall(op, Some(until));
-        Ok(())
-    }
-
-    pub(super) fn on_stall_over(&mut self, op: OpId) -> Result<(), Violation> {
-        if self
-            .fetches
-            .get(&op)
-            .is_some_and(|fetch| fetch.stage == Stage::Stalled && fetch.stalled_until <= self.now)
-        {
-            self.proceed(op);
-        }
-        Ok(())
-    }
-
     /// A portion of a body has come over the link.
     pub(super) fn on_received(&mut self, op: OpId) -> Result<(), Violation> {
         let Some(fetch) = self.fetches.get_mut(&op) else {
@@ -479,57 +434,6 @@ impl World<'_> {
             self.proceed(op);
         }
         Ok(())
-    }
-
-    fn fail_fetch(&mut self, op: OpId, error: FetchError, retry_after_ms: Option<u64>) {
-        let received = self.fetches.get(&op).map_or(0, |fetch| fetch.kept);
-        if let Some(fetch) = self.fetches.get(&op) {
-            let key = (fetch.blob, fetch.source, fetch.position);
-            let told = retry_after_ms.filter(|_| error.class() == Class::Retry);
-            self.promises.failed(key, self.clock(), told);
-        }
-        let input = Input::RangeFailed {
-            op,
-            error,
-            received,
-            retry_after_ms,
-        };
-        self.end_fetch(op, input);
-    }
-
-    /// What came until now is kept; the rest is not waited for.
-    pub(super) fn cancel_fetch(&mut self, op: OpId) -> Result<(), Violation> {
-        let done = self.link.stop(self.now, op);
-        match self.fetches.get(&op).map(|fetch| fetch.stage) {
-            Some(Stage::Receiving(_)) if done > 0 => self.keep(op, done)?,
-            Some(Stage::Storing(portion)) => self.keep(op, portion)?,
-            _ => {}
-        }
-        let received = self.fetches.get(&op).map_or(0, |fetch| fetch.kept);
-        self.end_fetch(op, Input::OpCancelled { op, received });
-        Ok(())
-    }
-
-    fn end_fetch(&mut self, op: OpId, end: Input) {
-        self.link.stop(self.now, op);
-        let fetch = self.fetches.remove(&op);
-        if !self.lies(Canary::LostCompletion) {
-            self.inbox.push_back(end);
-        }
-        if let Some(ConnectionFaultKind::SlowClose { ms }) =
-            fetch.and_then(|fetch| fetch.connection)
-        {
-            let at = self.now + u64::from(ms) * NANOS_PER_MILLI;
-            self.events.push(at, Coming::Closed { op });
-        } else {
-            self.close_connection(op);
-        }
-    }
-
-    pub(super) fn close_connection(&mut self, op: OpId) {
-        if let Some(next) = self.registry.disconnect(op) {
-            self.ask(next);
-        }
     }
 
     pub(super) fn drop_held(&mut self, blob: BlobId, from: u64) {

@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 
 pub use advice::Advice;
 pub use failure::{PullError, with_sources};
+pub use pulls::FAILURE_TOLD_WITHIN;
 pub use recorder::{Recorder, RecorderError};
 pub use request::{LayerReport, PullReport, PullRequest, Status};
 
@@ -98,7 +99,8 @@ impl<P: Placement> Driver<P> {
     /// Waits until a layer is in its place; dropping the future tells the engine that the caller left.
     ///
     /// # Errors
-    /// Why the layer will not become ready; `cancelled` as well when the pull is over already.
+    /// Why the layer will not become ready; `cancelled` as well when the pull is over already. Of a pull that failed while
+    /// nobody waited, one caller within [`FAILURE_TOLD_WITHIN`] is told why.
     pub async fn await_layer(
         &self,
         image: ImageId,
@@ -190,6 +192,7 @@ impl Pull {
         let cancelled = PullReport {
             outcome: parapull_engine::Outcome::Cancelled,
             error: Some(PullError::cancelled()),
+            unheard: false,
             stats: parapull_engine::PullStats::default(),
             layers: Vec::new(),
         };

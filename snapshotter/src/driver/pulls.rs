@@ -17,6 +17,8 @@ pub(super) struct Pulls<P> {
     clocks: BTreeMap<LayerId, LayerClock>,
     /// The last cause seen for each layer, and the error it was told to the engine as.
     causes: BTreeMap<LayerId, (LayerError, Cause)>,
+    /// Why pulls failed that ended while nobody waited, until the next caller hears it.
+    unheard: BTreeMap<ImageId, (tokio::time::Instant, PullError)>,
 }
 
 struct PullState<P> {
@@ -24,6 +26,8 @@ struct PullState<P> {
     first: u32,
     layers: Vec<PulledLayer<P>>,
     error: Option<PullError>,
+    /// Whether a caller has been told the error.
+    heard: bool,
     finished: Option<oneshot::Sender<PullReport>>,
 }
 
@@ -76,6 +80,7 @@ impl<P: Clone> Pulls<P> {
             pulls: BTreeMap::new(),
             clocks: BTreeMap::new(),
             causes: BTreeMap::new(),
+            unheard: BTreeMap::new(),
         }
     }
 
@@ -105,6 +110,7 @@ impl<P: Clone> Pulls<P> {
             first: u32::try_from(request.first).unwrap_or(u32::MAX),
             layers,
             error: None,
+            heard: false,
             finished: Some(finished),
         };
         self.pulls.insert(image, state);
@@ -122,11 +128,17 @@ impl<P: Clone> Pulls<P> {
         ready: oneshot::Sender<Result<(), PullError>>,
     ) -> bool {
         let answer = match self.pulls.get(&at.image) {
-            None => Some(Err(PullError::cancelled())),
+            None => Some(Err(self.take_unheard(at.image))),
             Some(pull) => pull.answer(at.index as usize, in_chain),
         };
         if let Some(answer) = answer {
-            let _ = ready.send(answer);
+            let is_failure = answer.as_ref().is_err_and(|error| !error.is_overtaken());
+            if ready.send(answer).is_ok()
+                && is_failure
+                && let Some(pull) = self.pulls.get_mut(&at.image)
+            {
+                pull.heard = true;
+            }
             return false;
         }
         match self.layer_mut(at) {
@@ -193,11 +205,13 @@ impl<P: Clone> Pulls<P> {
                 stats,
             } => {
                 let pull = self.pulls.remove(&image)?;
+                self.keep_unheard(image, &pull);
                 let report = PullReport {
                     outcome,
                     stats,
                     layers: pull.layers.iter().map(|layer| self.report(layer)).collect(),
                     error: pull.error,
+                    unheard: self.unheard.contains_key(&image),
                 };
                 if let Some(finished) = pull.finished {
                     let _ = finished.send(report);
@@ -226,8 +240,28 @@ impl<P: Clone> Pulls<P> {
             _ => pull.error = Some(error.clone()),
         }
         for caller in layer.waiting.drain(..) {
-            let _ = caller.send(Err(error.clone()));
+            pull.heard |= caller.send(Err(error.clone())).is_ok();
         }
+    }
+
+    /// Keeps a failure that nobody waited for.
+    fn keep_unheard(&mut self, image: ImageId, pull: &PullState<P>) {
+        let now = tokio::time::Instant::now();
+        self.unheard
+            .retain(|_, (since, _)| now - *since < FAILURE_TOLD_WITHIN);
+        if let Some(error) = &pull.error
+            && !pull.heard
+            && !error.is_cancelled()
+        {
+            self.unheard.insert(image, (now, error.clone()));
+        }
+    }
+
+    /// What the first caller of a pull that is over is told.
+    fn take_unheard(&mut self, image: ImageId) -> PullError {
+        let kept = self.unheard.remove(&image);
+        kept.filter(|(since, _)| since.elapsed() < FAILURE_TOLD_WITHIN)
+            .map_or_else(PullError::cancelled, |(_, error)| error)
     }
 
     fn layer_mut(&mut self, at: Place) -> Option<&mut PulledLayer<P>> {
@@ -327,3 +361,7 @@ impl<P: Clone> Pulls<P> {
             .collect()
     }
 }
+
+/// How long a failure is kept that nobody waited for: far longer than containerd takes from one `Prepare` of a pull to the
+/// next, and shorter than the 10 s after which kubelet tries a failed pull again.
+pub const FAILURE_TOLD_WITHIN: Duration = Duration::from_secs(5);

@@ -54,6 +54,8 @@ pub struct PullReport {
     pub outcome: Outcome,
     /// Why, when it failed.
     pub error: Option<PullError>,
+    /// Whether it failed while nobody waited; the next caller within [`super::FAILURE_TOLD_WITHIN`] is told.
+    pub unheard: bool,
     /// Requests and bytes.
     pub stats: PullStats,
     /// The layers wanted, bottom first.

@@ -23,6 +23,7 @@ use super::pulls::Pulls;
 use super::recorder::Recorder;
 use super::request::{Command, PullReport, PullRequest, Status};
 use crate::digest::Digest;
+use crate::kill_points::passed;
 use crate::store::Placement;
 use crate::unpack::{Bounds, Staged};
 
@@ -368,8 +369,16 @@ impl<P: Placement> Run<P> {
                 recorder.output(&output);
             }
             match output {
-                Output::Action(action) => self.act(action),
-                Output::Event(event) => self.on_event(&event),
+                Output::Action(action) => {
+                    passed(|| point("before", &action));
+                    self.act(action);
+                    passed(|| point("after", &action));
+                }
+                Output::Event(event) => {
+                    passed(|| point("before", &event));
+                    self.on_event(&event);
+                    passed(|| point("after", &event));
+                }
                 Output::Idle { wake } => {
                     self.wake = wake;
                     return;
@@ -387,6 +396,13 @@ impl<P: Placement> Run<P> {
             self.pulls.forget_unused();
         }
     }
+}
+
+/// The name of a moment around an answer of the engine: its kind without its figures.
+fn point(when: &str, answer: &dyn std::fmt::Debug) -> String {
+    let answer = format!("{answer:?}");
+    let kind = answer.split([' ', '(', '{']).next().unwrap_or_default();
+    format!("{when} {kind}")
 }
 
 /// Sleeps until the deadline, for ever without one.

@@ -215,10 +215,11 @@ impl Gzip {
     }
 
     fn body(&mut self, input: &[u8], output: &mut [u8], stop: Stop) -> Result<Step, String> {
-        let done = self
-            .raw
-            .inflate(input, output, stop)
-            .map_err(|error| error.to_string())?;
+        let done = self.raw.inflate(input, output, stop).map_err(|error| {
+            // What came out in front of the fault counts, however the input is cut.
+            self.has_output |= error.produced > 0;
+            error.to_string()
+        })?;
         self.has_output |= done.produced > 0;
         self.checksum.add(&output[..done.produced]);
         let border = match done.at {

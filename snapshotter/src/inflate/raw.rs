@@ -123,7 +123,8 @@ impl RawInflate {
         // SAFETY: input and output are valid for the lengths given and for the duration of the call.
         let code = unsafe { z::inflate(&raw mut *self.stream, flush) };
         if code != z::Z_OK && code != z::Z_STREAM_END && code != z::Z_BUF_ERROR {
-            return Err(BadDeflate { code });
+            let produced = (room - self.stream.avail_out) as usize;
+            return Err(BadDeflate { code, produced });
         }
         let unused_bits = (self.stream.data_type & 7) as u32;
         let is_last = self.stream.data_type & IN_LAST_BLOCK != 0;
@@ -205,13 +206,15 @@ impl Checksum {
 #[error("invalid deflate data (zlib code {code})")]
 pub(crate) struct BadDeflate {
     code: i32,
+    /// Bytes of the last output that were decoded before.
+    pub(crate) produced: usize,
 }
 
 const fn check(code: i32) -> Result<(), BadDeflate> {
     if code == z::Z_OK {
         Ok(())
     } else {
-        Err(BadDeflate { code })
+        Err(BadDeflate { code, produced: 0 })
     }
 }
 

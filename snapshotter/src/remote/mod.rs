@@ -14,7 +14,7 @@ use parapull_engine::ImageId;
 use tokio::sync::OnceCell;
 
 use crate::digest::Digest;
-use crate::driver::{Driver, PullError, PullRequest};
+use crate::driver::{Driver, FAILURE_TOLD_WITHIN, PullError, PullRequest};
 use crate::grpc::{Remote, RemoteError, RemoteErrorClass, RemoteOutcome, RemotePrepare};
 use crate::image::Image;
 use crate::store::Store;
@@ -92,7 +92,8 @@ impl Pulls {
             namespace: call.namespace.clone(),
             manifest: call.request.manifest_digest,
         };
-        // A pull that ended between two calls is started once more, for the layers that are left.
+        // A pull that was given up between two calls is started once more, for the layers that are left. Of one that failed
+        // meanwhile the first call hears why, and the next begins anew.
         for _ in 0..2 {
             if let Some(outcome) = self.try_prepare(&call, &key).await? {
                 return Ok(outcome);
@@ -250,6 +251,11 @@ impl Pulls {
                 "pull finished"
             );
             pulls.store.sync_soon();
+            if report.unheard {
+                // containerd's next question about the image is answered with it; a pull begun silently instead would
+                // have it wait for the same failure once more.
+                tokio::time::sleep(FAILURE_TOLD_WITHIN).await;
+            }
             pulls.forget_image(&key, id);
         });
         Ok(Started::Pulling {

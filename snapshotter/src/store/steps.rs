@@ -1,10 +1,12 @@
 //! Names the moments between two effects on the disk, so that tests can end an operation at each of them.
 //!
-//! In the program this is nothing.
+//! In the program this is nothing, unless it is built to be killed there.
 
 /// An effect on the disk is done, another may follow.
 #[cfg(not(test))]
-pub(super) const fn passed(_effect: &'static str) {}
+pub(super) fn passed(effect: &'static str) {
+    crate::kill_points::passed(|| format!("store: {effect}"));
+}
 
 #[cfg(test)]
 pub(super) use counted::{crash_after, passed};

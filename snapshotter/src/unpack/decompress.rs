@@ -3,7 +3,7 @@
 //! Which one is needed is seen by the first bytes, as containerd and Docker do it.
 
 use zstd::stream::raw::{Decoder as Zstd, InBuffer, Operation, OutBuffer};
-use zstd::zstd_safe::DParameter;
+use zstd::zstd_safe::{self, DParameter};
 
 use super::spec::Encoding;
 use crate::inflate::{Gzip, Stop};
@@ -75,6 +75,10 @@ pub(super) struct ZstdFrames {
     decoder: Zstd<'static>,
     /// Inside a frame, or with output that did not fit yet.
     open: bool,
+    /// The first bytes of the frame, as many as its header may have.
+    header: Vec<u8>,
+    /// Bytes that came out of the frame.
+    produced: u64,
 }
 
 impl ZstdFrames {
@@ -88,6 +92,8 @@ impl ZstdFrames {
         Ok(Self {
             decoder,
             open: false,
+            header: Vec::with_capacity(ZSTD_HEADER_BYTES_MAX),
+            produced: 0,
         })
     }
 
@@ -102,8 +108,29 @@ impl ZstdFrames {
             consumed: source.pos(),
             produced: target.pos(),
         };
+        let wanted = ZSTD_HEADER_BYTES_MAX - self.header.len();
+        self.header
+            .extend_from_slice(&input[..step.consumed.min(wanted)]);
+        self.produced += step.produced as u64;
         self.open = hint.map_err(|error| format!("bad zstd data: {error}"))? != 0;
+        if !self.open {
+            self.end_frame()?;
+        }
         Ok(step)
+    }
+
+    /// libzstd compares a frame with the size that its header states, but not if the last block is empty, unless it was
+    /// given the whole frame at once.
+    fn end_frame(&mut self) -> Result<(), String> {
+        let stated = zstd_safe::get_frame_content_size(&self.header)
+            .ok()
+            .flatten();
+        if stated.is_some_and(|stated| stated != self.produced) {
+            return Err("bad zstd data: a frame has another size than it says".into());
+        }
+        self.header.clear();
+        self.produced = 0;
+        Ok(())
     }
 }
 
@@ -115,3 +142,5 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const ZSTD_SKIPPABLE_REST: [u8; 3] = [0x2a, 0x4d, 0x18];
 /// 128 MiB, what the zstd tool itself needs no flag for; a frame that wants more is refused before it is allocated.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// RFC 8878, 3.1.1: a magic number and at most 14 bytes of header.
+const ZSTD_HEADER_BYTES_MAX: usize = 18;

@@ -303,8 +303,9 @@ fn judge(staged: &Staged, tree: &Tree) {
             "{implied:?}"
         );
     }
+    let bytes = |index: usize| staged.implied[index].path.as_os_str().as_encoded_bytes();
     assert!(
-        staged.implied.is_sorted_by(|a, b| a.path < b.path),
+        (1..staged.implied.len()).all(|index| bytes(index - 1) < bytes(index)),
         "parents come first"
     );
 }

@@ -1,12 +1,9 @@
 //! The trace of a pull: a fresh engine that is told the same says the same, byte for byte.
 
-use std::collections::BTreeSet;
-use std::io::BufRead as _;
 use std::path::Path;
 
-use parapull_engine::{Action, Engine, Input, Instant, Output};
+use parapull_scenario::RegistryProfile;
 use parapull_scenario::registry::{Fault, FaultKind, FaultTarget, FaultTimes, RangeSupport};
-use parapull_scenario::{RegistryProfile, TraceLine};
 
 use super::command::Pull;
 use super::images::TestImage;
@@ -82,60 +79,10 @@ fn a_trace_replays_byte_for_byte() {
 
 fn replay(trace: &Path, case: &str) {
     let file = std::io::BufReader::new(std::fs::File::open(trace).unwrap());
-    let mut lines = file.lines().map(|line| {
-        let line = line.unwrap();
-        let parsed: TraceLine =
-            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{case}: {error}: {line}"));
-        (parsed, line)
-    });
-    let Some((TraceLine::Head(head), _)) = lines.next() else {
-        panic!("{case}: no head")
-    };
-    let mut engine = Engine::new(head.config, Instant::ZERO);
-    assert_eq!(engine.next_op(), head.next_op, "{case}");
-    let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
-    let (mut inputs, mut is_drained) = (0, true);
-    for (line, text) in lines {
-        match line {
-            TraceLine::Head(_) => panic!("{case}: a second head"),
-            TraceLine::Blob { id, .. } => drop(blobs.insert(id)),
-            TraceLine::Layer { id, .. } => drop(layers.insert(id)),
-            TraceLine::Input { at, input } => {
-                assert!(
-                    is_drained,
-                    "{case}: an input before the drain's end: {text}"
-                );
-                if let Input::PullRequested(pull) = &input {
-                    for layer in &pull.layers {
-                        assert!(
-                            blobs.contains(&layer.blob) && layers.contains(&layer.layer),
-                            "{case}: {text}"
-                        );
-                    }
-                }
-                engine.handle_input(at, input);
-                (inputs, is_drained) = (inputs + 1, false);
-            }
-            TraceLine::Output { output: recorded } => {
-                let output = engine.poll_output();
-                let again = serde_json::to_string(&TraceLine::Output {
-                    output: output.clone(),
-                })
-                .unwrap();
-                assert_eq!(again, text, "{case}: after {inputs} inputs");
-                assert_eq!(output, recorded, "{case}");
-                if let Output::Action(Action::FetchRange { blob, .. }) = &output {
-                    assert!(blobs.contains(blob), "{case}: {text}");
-                }
-                is_drained = matches!(output, Output::Idle { .. });
-                if is_drained {
-                    engine.check_invariants();
-                }
-            }
-        }
-    }
+    let replayed =
+        parapull_scenario::replay(file).unwrap_or_else(|error| panic!("{case}: {error}"));
     assert!(
-        is_drained && inputs > 50 && engine.is_idle(),
-        "{case}: {inputs} inputs"
+        replayed.inputs > 50 && replayed.is_idle && replayed.pulls == 1,
+        "{case}: {replayed:?}"
     );
 }

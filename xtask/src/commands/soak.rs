@@ -116,6 +116,9 @@ fn run_round(
         succeed(&mut demo)?;
         nothing_left()
     });
+    if has_containerd {
+        steps.run("kills at every point of a pull", || kills(workspace));
+    }
     steps.run(&format!("strategies on {image}"), || {
         let mut compare = bench();
         compare
@@ -140,6 +143,39 @@ fn run_round(
         });
     }
     Ok(())
+}
+
+/// All points and many instants, where a test run kills at a few. The test tells its seed.
+fn kills(workspace: &Workspace) -> anyhow::Result<()> {
+    let killable = ["--features", "parapull-snapshotter/kill-points"];
+    let packages = [
+        "-p",
+        "parapull-bench",
+        "-p",
+        "parapull-snapshotter",
+        "-p",
+        "fake-registry",
+    ];
+    let cargo = || {
+        let mut cargo = workspace.cargo();
+        cargo.env("PARAPULL_KILLS", "all");
+        cargo
+    };
+    succeed(
+        cargo()
+            .args(["build", "--quiet", "--locked", "--bins"])
+            .args(packages)
+            .args(killable),
+    )?;
+    let test = ["test", "--quiet", "--locked", "--test", "kills"];
+    succeed(
+        cargo()
+            .args(test)
+            .args(packages)
+            .args(killable)
+            .args(["--", "--nocapture"]),
+    )?;
+    nothing_left()
 }
 
 /// Random sequences of layers, unpacked here and by containerd. `PARAPULL_SEQUENCES` repeats any of them.

@@ -66,6 +66,10 @@ impl Test {
             let swarm = format!("simulator swarm, {} seeds", self.seeds);
             let passed = steps.run(&swarm, || run_swarm(&workspace, self.seeds));
             outcomes.group("sim: swarm command").count(passed);
+            let passed = steps.run("simulator in two processes", || run_meta(&workspace));
+            outcomes.group("sim: meta command").count(passed);
+            let passed = steps.run("planted bugs", || run_mutants(&workspace));
+            outcomes.group("sim: mutants command").count(passed);
         } else {
             outcomes.group("build").count(false);
         }
@@ -100,7 +104,8 @@ const fn code(totals: Totals, anything_ran: bool, groups_unmet: usize) -> u8 {
 /// Builds what the tests start and what they are, in one go: two selections would be two builds of what they share.
 fn build(workspace: &Workspace) -> anyhow::Result<()> {
     let build = ["build", "--quiet", "--locked", "--workspace"];
-    succeed(workspace.cargo().args(build).args(["--bins", "--tests"]))
+    let cargo = &mut workspace.cargo();
+    succeed(cargo.args(build).args(KILLABLE).args(["--bins", "--tests"]))
 }
 
 /// Unpacks the containerds that Debian 12 does not have into a cache, and prints which they are.
@@ -126,6 +131,22 @@ fn run_swarm(workspace: &Workspace, seeds: u64) -> anyhow::Result<()> {
         _ => bail!("{} swarm: {status}", program.display()),
     }
 }
+
+/// The same scenarios in two processes, compared line by line.
+fn run_meta(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut meta = Command::new(workspace.binary("debug", "parapull-sim"));
+    succeed(meta.args(["meta", "--seeds", "200"]))
+}
+
+/// Bugs planted in the engine, each of which the swarm must notice. They are a build of their own: no other has them.
+fn run_mutants(workspace: &Workspace) -> anyhow::Result<()> {
+    let run = ["run", "--quiet", "--locked", "--package", "parapull-sim"];
+    let hunt = ["--features", "mutants", "--", "mutants"];
+    succeed(workspace.cargo().args(run).args(hunt))
+}
+
+/// Everything is built once, with the snapshotter that can be killed between any two of its effects.
+const KILLABLE: [&str; 2] = ["--features", "parapull-snapshotter/kill-points"];
 
 /// The exit code that says that something was skipped.
 const SKIPPED: u8 = 3;

@@ -373,7 +373,7 @@ impl OverlaySink {
             let (copied, is_implied) = (mem::take(&mut known.copied), known.is_implied());
             known.is_fresh |= is_implied;
             known.implied = None;
-            if copied.times.is_some() {
+            if !self.tree.lowers.is_empty() {
                 let fd = open_beneath(self.tree.root(), &path).map_err(error)?;
                 implied::disinherit(fd.as_fd(), &copied, is_implied).map_err(error)?;
             }

@@ -29,6 +29,7 @@ pub(super) fn run(
     // `--show-output`, because the words of a test that passes are hidden, and SKIPPED is one of them.
     cargo
         .args(["test", "--locked", "--workspace", "--no-fail-fast"])
+        .args(super::KILLABLE)
         .args(["--", "--show-output"]);
     if is_all {
         cargo.env("PARAPULL_REQUIRE_ALL", "1");
@@ -58,6 +59,7 @@ fn runners(workspace: &Workspace) -> anyhow::Result<BTreeMap<String, String>> {
     let output = workspace
         .cargo()
         .args(arguments)
+        .args(super::KILLABLE)
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
