@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_refused() {
-        assert!(serde_json::from_str::<Scenario>(r#"{"pulls": [], "hosts": {}}"#).is_err());
+        assert!(serde_json::from_str::<Scenario>(r#"{"pulls": [], "hots": {}}"#).is_err());
     }
 
     #[test]
