@@ -26,6 +26,11 @@ enum When {
 }
 
 impl Blow {
+    /// Whether containerd is what it hits.
+    pub(crate) fn hits_containerd(&self) -> bool {
+        matches!(self.when, When::Containerd(_))
+    }
+
     /// Pulls, kills, and starts what was killed; says where it was and how the pull ended.
     pub(crate) fn strike(&self, machine: &mut Machine, reference: &str) -> String {
         let (at, told) = match self.when {

@@ -169,9 +169,12 @@ impl Machine {
         self.containerd.ctr().remove_image(reference).unwrap();
     }
 
-    /// Ends the leases of pulls that containerd did not live to see the end of: they hold snapshots for a day.
-    pub(crate) fn drop_leases(&self) {
+    /// Ends the leases of pulls that containerd did not live to see the end of, which hold snapshots for a day, and has it
+    /// collect its garbage: snapshots it died before writing down among it.
+    pub(crate) fn collect_garbage(&self) {
         let ctr = self.containerd.ctr();
+        // Ending a lease is what makes it collect, so there has to be one.
+        ctr.run(["leases", "create"]).unwrap();
         for lease in ctr.run(["leases", "ls", "-q"]).unwrap().lines() {
             ctr.run(["leases", "rm", "--sync", lease]).unwrap();
         }

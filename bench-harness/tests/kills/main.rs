@@ -181,13 +181,16 @@ fn strike_and_check(
         machine.tree_sha256(&subject.killed),
         undisturbed.tree_sha256
     );
+    if blow.hits_containerd() {
+        machine.collect_garbage();
+    }
     // Of the other image only the top layer is its own.
     machine.wait_clean(subject.killed.layers.len() + usize::from(is_reused));
     if number.is_multiple_of(4) {
         machine.run_container(&subject.reference());
     }
     machine.remove_image(&subject.reference());
-    machine.drop_leases();
+    machine.collect_garbage();
     if is_reused {
         machine.run_container(&subject.reference_kept());
         machine.remove_image(&subject.reference_kept());
