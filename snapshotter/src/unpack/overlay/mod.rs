@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, IFlags, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 pub use implied::FixError;
@@ -131,12 +131,16 @@ fn make_root(root: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
     // A file system without such flags has no such directories either.
-    if rustix::fs::ioctl_getflags(&fd).is_ok_and(|flags| flags.bits() & CASEFOLD_FLAG != 0) {
+    if rustix::fs::ioctl_getflags(&fd).is_ok_and(ignores_case) {
         return Err(Errno::NOTSUP);
     }
     rustix::fs::fchown(&fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o700))?;
     Ok(fd)
+}
+
+fn ignores_case(flags: IFlags) -> bool {
+    flags.bits() & CASEFOLD_FLAG != 0
 }
 
 /// Removes a tree that nobody will want. What cannot be removed is reported, and left to the sweep of staging.
@@ -169,3 +173,16 @@ const ROOT: &str = "fs";
 /// `FS_CASEFOLD_FL` of Linux: names in the directory are compared without case.
 const CASEFOLD_FLAG: u32 = 0x4000_0000;
 const SHOWN_BYTES_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_flag_alone_says_that_a_directory_ignores_case() {
+        assert!(ignores_case(IFlags::from_bits_retain(0x4000_0000)));
+        assert!(ignores_case(IFlags::from_bits_retain(0x4008_0000)));
+        let every_other = IFlags::from_bits_retain(!0x4000_0000);
+        assert!(!ignores_case(every_other));
+    }
+}
