@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 /// Index gzip layers, so that several threads inflate one without guessing.
 ///
-/// An index is a zTOC, the SOCI project's format: about 0.8 % of the layer's uncompressed size. Lanes use those in
-/// ROOT/indexes; a wrong one costs time, never a byte, because both digests of a layer are checked whatever it says.
+/// An index is a zTOC, the SOCI project's format: about 0.8 % of the layer's uncompressed size. Pulls do not look for
+/// indexes yet; a wrong one can cost time, never a byte, because both digests of a layer are checked whatever it says.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  parapull-snapshotter index create layer.tar.gz --out indexes\n  \
@@ -36,7 +36,7 @@ enum IndexCommand {
         /// Write DIR/<digest>.ztoc for each.
         #[arg(long, value_name = "DIR", required_unless_present = "cache")]
         out: Option<PathBuf>,
-        /// Keep them in this cache, where lanes look for them.
+        /// Keep them, compressed, in this cache.
         #[arg(long, value_name = "DIR")]
         cache: Option<PathBuf>,
         /// Uncompressed bytes between two checkpoints.
