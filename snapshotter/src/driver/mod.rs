@@ -21,7 +21,7 @@ mod recorder;
 mod request;
 mod run;
 
-use parapull_engine::{Config, ImageId};
+use parapull_engine::{Config, ImageId, Limits};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -162,6 +162,11 @@ impl<P: Placement> Driver<P> {
         let (reply, status) = oneshot::channel();
         self.send(Command::Status { reply }).await?;
         status.await.map_err(|_| PullError::cancelled())
+    }
+
+    /// Other limits from here on; what runs goes on until it fits them.
+    pub async fn change_limits(&self, limits: Limits) {
+        let _ = self.send(Command::Limits(limits)).await;
     }
 
     /// Ends every pull; the driver's task ends after the last one.

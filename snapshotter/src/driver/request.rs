@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parapull_engine::{ImageId, Outcome, PullStats, Snapshot};
+use parapull_engine::{ImageId, Limits, Outcome, PullStats, Snapshot};
 use tokio::sync::oneshot;
 
 use super::failure::PullError;
@@ -112,5 +112,6 @@ pub(super) enum Command<P> {
     Status {
         reply: oneshot::Sender<Status>,
     },
+    Limits(Limits),
     Shutdown,
 }

@@ -163,6 +163,10 @@ impl<P: Placement> Run<P> {
                     images: self.pulls.images(),
                 });
             }
+            Command::Limits(limits) => {
+                self.report_bytes = limits.piece_bytes_max() / 2;
+                self.feed(Input::LimitsChanged(limits));
+            }
             Command::Shutdown => self.stop(),
         }
     }
@@ -260,6 +264,16 @@ impl<P: Placement> Run<P> {
         }
         self.staged.insert(tree, staged);
         true
+    }
+
+    /// Lets a staged tree lie for the next run, which finds it by the note that its lane made.
+    fn leave_staged(&mut self, layer: LayerId) {
+        let tree = (layer, None);
+        self.staged.remove(&tree);
+        self.directories.remove(&tree);
+        if let Some(name) = self.names.layer_name(layer) {
+            tracing::info!(diff_id = %name.diff_id, "a layer is left for the next start");
+        }
     }
 
     fn record_names(&mut self, request: &PullRequest, ids: &[(BlobId, LayerId)]) {
@@ -389,6 +403,9 @@ impl<P: Placement> Run<P> {
 
     fn on_event(&mut self, event: &Event) {
         tracing::trace!(?event);
+        if let Event::LayerKept { layer } = event {
+            self.leave_staged(*layer);
+        }
         if let Some(image) = self.pulls.on_event(event) {
             let staged = &self.staged;
             self.names

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parapull_engine::ImageId;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::digest::Digest;
 use crate::driver::{Driver, FAILURE_TOLD_WITHIN, PullError, PullRequest};
@@ -30,6 +30,7 @@ pub struct Pulls {
     store: Store,
     enabled: bool,
     jobs: Mutex<BTreeMap<JobKey, Arc<Job>>>,
+    stopping: watch::Sender<bool>,
 }
 
 /// What makes two calls belong to one pull.
@@ -75,7 +76,13 @@ impl Pulls {
             store,
             enabled,
             jobs: Mutex::default(),
+            stopping: watch::Sender::new(false),
         })
+    }
+
+    /// Ends every call that waits, and answers later ones alike: the daemon stops, whatever a registry still owes them.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
     }
 
     async fn prepare(self: &Arc<Self>, call: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
@@ -305,7 +312,16 @@ impl Pulls {
 #[tonic::async_trait]
 impl Remote for SharedPulls {
     async fn prepare_remote(&self, request: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
-        self.0.prepare(request).await
+        let mut stopping = self.0.stopping.subscribe();
+        let image_ref = request.request.image_ref.clone();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => Err(RemoteError {
+                class: RemoteErrorClass::Unavailable,
+                message: format!("{image_ref}: the snapshotter is stopping; ask again"),
+            }),
+            outcome = self.0.prepare(request) => outcome,
+        }
     }
 }
 
