@@ -43,6 +43,7 @@ impl Steady {
             unpacks_max: LAYERS,
             unpacks_per_image_max: LAYERS,
             chunk_bytes_max: CHUNK_BYTES,
+            chunk_bytes_min: 0,
             slice_bytes: CHUNK_BYTES,
             window_bytes_max: 4 * per_layer * u64::from(LAYERS),
             layer_window_bytes_max: per_layer + 2 * CHUNK_BYTES,

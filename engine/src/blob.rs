@@ -37,6 +37,8 @@ pub(crate) struct Blob {
     pub(crate) life: u32,
     pub(crate) mode: Mode,
     pub(crate) chunks: Vec<Chunk>,
+    /// What its chunks were to have when it was last cut, in bytes.
+    pub(crate) cut_bytes: u64,
     /// First chunk that is not wholly present.
     pub(crate) frontier: u32,
     /// First chunk never issued in this life.
@@ -138,6 +140,7 @@ impl Blob {
                 Mode::Ranged
             },
             chunks: Vec::new(),
+            cut_bytes: plan.piece_bytes_max,
             frontier: 0,
             next: 0,
             due: BTreeSet::new(),
@@ -166,7 +169,8 @@ impl Blob {
 
     fn forget_chunks(&mut self, piece_bytes_max: u64) {
         self.chunks.clear();
-        self.cut(0, piece_bytes_max);
+        self.cut_bytes = piece_bytes_max;
+        self.cut(0, plan::chunk_bytes(self.size, piece_bytes_max));
         self.frontier = 0;
         self.next = 0;
         self.released = 0;
@@ -177,9 +181,8 @@ impl Blob {
         self.laned = false;
     }
 
-    /// Cuts what lies behind `start` into equal chunks; there are none from there on.
-    fn cut(&mut self, start: u64, piece_bytes_max: u64) {
-        let chunk_bytes = plan::chunk_bytes(self.size - start, piece_bytes_max);
+    /// Cuts what lies behind `start` into chunks of so many bytes; there are none from there on.
+    fn cut(&mut self, start: u64, chunk_bytes: u64) {
         let mut at = start;
         while at < self.size {
             self.chunks.push(Chunk {
@@ -192,11 +195,33 @@ impl Blob {
         }
     }
 
-    /// Cuts what was never issued into pieces of at most so many bytes, because limits have changed.
-    pub(crate) fn recut(&mut self, piece_bytes_max: u64) {
-        if !self.has_next() || self.missing(self.next).len() <= piece_bytes_max {
+    /// Bytes of the largest chunk that was never issued; 0 if there is none.
+    pub(crate) fn next_piece_bytes(&self) -> u64 {
+        let unissued = self.next..self.chunk_count().min(self.next.saturating_add(2));
+        let bytes = unissued.map(|index| self.missing(index).len());
+        bytes.max().unwrap_or(0)
+    }
+
+    /// Bytes that were never asked for and will be, if nothing happens to the blob.
+    pub(crate) fn unasked_bytes(&self) -> u64 {
+        if self.ending || self.consumed || !self.has_next() {
+            return 0;
+        }
+        self.size - self.missing(self.next).start
+    }
+
+    /// Whether its chunks were to have a size so different from `wanted` that cutting them anew is worth it.
+    pub(crate) const fn is_cut_otherwise(&self, wanted: u64) -> bool {
+        let (is, wanted) = (self.cut_bytes / 2, wanted / 2);
+        wanted > is + is / 4 || is > wanted + wanted / 4
+    }
+
+    /// Cuts what was never issued into pieces of about `wanted` and of at most `bytes_max` bytes.
+    pub(crate) fn recut(&mut self, wanted: u64, bytes_max: u64) {
+        if !self.has_next() {
             return;
         }
+        self.cut_bytes = wanted;
         let missing = self.missing(self.next);
         let next = self.next as usize;
         let start = self.chunk(self.next).start;
@@ -211,7 +236,8 @@ impl Blob {
             });
             self.next += 1;
         }
-        self.cut(missing.start, piece_bytes_max);
+        let rest = self.size - missing.start;
+        self.cut(missing.start, plan::even_bytes(rest, wanted, bytes_max));
         self.advance_frontier();
     }
 
@@ -368,11 +394,11 @@ mod tests {
     }
 
     #[test]
-    fn cuts_the_rest_anew_when_pieces_shrink() {
+    fn cuts_the_rest_anew_and_nothing_that_was_issued() {
         let mut blob = blob();
         blob.next = 1;
         blob.receive(1, 4);
-        blob.recut(3);
+        blob.recut(3, 3);
         let starts: Vec<_> = (0..blob.chunk_count())
             .map(|index| blob.range(index).start)
             .collect();
@@ -380,8 +406,11 @@ mod tests {
         assert_eq!((blob.next, blob.frontier), (2, 0));
         assert_eq!(blob.receive(0, 9), 9);
         assert_eq!(blob.frontier_bytes(), 13);
-        blob.recut(3);
-        assert_eq!(blob.chunk_count(), 6);
+        blob.recut(4, 8);
+        let starts: Vec<_> = (0..blob.chunk_count())
+            .map(|index| blob.range(index).start)
+            .collect();
+        assert_eq!(starts, [0, 9, 13, 17, 21]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Engine {
         }
         self.pending_limits = None;
         self.config.limits = limits;
-        self.pieces_shrank = true;
+        self.recut_due = true;
         (self.work_may_start, self.stirred) = (true, true);
         self.budgets.fetches.set_max(raw.fetches_max.into());
         self.budgets.unpacks.set_max(raw.unpacks_max.into());

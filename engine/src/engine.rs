@@ -55,8 +55,8 @@ pub struct Engine {
     pub(crate) stale: u64,
     outputs: VecDeque<Output>,
     pub(crate) pending_limits: Option<Limits>,
-    /// Limits have changed: some blobs may be cut into larger pieces than they allow.
-    pub(crate) pieces_shrank: bool,
+    /// Blobs may be cut into other pieces than limits and hosts call for.
+    pub(crate) recut_due: bool,
     next_op: u64,
     drained: bool,
     pub(crate) shutdown: Shutdown,
@@ -108,7 +108,7 @@ impl Engine {
             stale: 0,
             outputs: VecDeque::new(),
             pending_limits: None,
-            pieces_shrank: false,
+            recut_due: false,
             next_op: 0,
             drained: true,
             shutdown: Shutdown::No,
@@ -381,8 +381,13 @@ impl Engine {
             self.plan(whole),
         );
         blob.local.clone_from(&layer.local);
+        if self.config.limits.chooses_chunks() {
+            // What size suits is seen once all that is wanted is known.
+            blob.cut_bytes = 0;
+        }
         self.blobs.insert(layer.blob, blob);
         self.work_may_start = true;
+        self.recut_due |= self.config.limits.chooses_chunks();
         self.unfed.remove(&layer_id);
         let (id, size) = (layer.blob, layer.size);
         if size == 0 {

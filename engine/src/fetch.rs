@@ -25,14 +25,7 @@ pub(crate) enum Step {
 
 impl Engine {
     pub(crate) fn admit_fetches(&mut self) {
-        if self.pieces_shrank {
-            let whole = self.plan(true).piece_bytes_max;
-            let ranged = self.plan(false).piece_bytes_max;
-            for blob in self.blobs.values_mut() {
-                let in_ranges = blob.mode == Mode::Ranged;
-                blob.recut(if in_ranges { ranged } else { whole });
-            }
-        }
+        self.recut();
         while let Some((blob, step)) = self.next_step() {
             match step {
                 Step::Repeat(chunk) => self.fetch(blob, chunk),
@@ -175,6 +168,7 @@ impl Engine {
             host,
             asked_at: self.now,
             spoke: false,
+            first: None,
             silence_at: None,
             crowdings,
             crowded: false,

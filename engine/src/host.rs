@@ -4,6 +4,7 @@
 //! Which host is asked for which bytes is decided in [`crate::sources`].
 
 use crate::config::HostRules;
+use crate::pace::Pace;
 use crate::rate::RequestRate;
 use crate::snapshot::HoldReason;
 use crate::time::Instant;
@@ -22,6 +23,7 @@ pub(crate) struct Host {
     /// How long it is not raised after the next time too many connections were seen.
     raise_ms: u64,
     rate: RequestRate,
+    pub(crate) pace: Pace,
     /// It asked not to be asked before.
     held_until: Instant,
     /// Failures in a row.
@@ -41,7 +43,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) const fn new(rules: &HostRules) -> Self {
+    pub(crate) fn new(rules: &HostRules) -> Self {
         Self {
             open: 0,
             ceiling: rules.connections_max as u64,
@@ -49,6 +51,7 @@ impl Host {
             raise_at: Instant::ZERO,
             raise_ms: rules.raise_ms,
             rate: RequestRate::per_second(rules.requests_per_second_max),
+            pace: Pace::default(),
             held_until: Instant::ZERO,
             failures: 0,
             cooling_until: None,
@@ -71,6 +74,11 @@ impl Host {
         } else {
             Ok(())
         }
+    }
+
+    /// Connections it was seen to bear.
+    pub(crate) const fn ceiling(&self) -> u64 {
+        self.ceiling
     }
 
     /// Whether it asked to be left alone.
@@ -171,6 +179,7 @@ impl Host {
     pub(crate) fn hold(&mut self, now: Instant, ms: u64) {
         if !self.is_held(now) {
             self.lower(self.open.div_ceil(2));
+            self.pace.slow_down();
         }
         self.held_until = self.held_until.max(now.after_millis(ms));
         self.raise_at = self.raise_at.max(self.held_until);

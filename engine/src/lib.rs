@@ -10,7 +10,7 @@
 //! # use parapull_engine::{Limits, RawLimits};
 //! # let limits = Limits::try_from(RawLimits {
 //! #     fetches_max: 8, fetches_per_image_max: 8, unpacks_max: 2, unpacks_per_image_max: 2,
-//! #     chunk_bytes_max: 8 << 20, slice_bytes: 8 << 20, window_bytes_max: 64 << 20,
+//! #     chunk_bytes_max: 8 << 20, chunk_bytes_min: 0, slice_bytes: 8 << 20, window_bytes_max: 64 << 20,
 //! #     layer_window_bytes_max: 32 << 20, spool_bytes_max: 0, threads_max: 2, threads_per_lane_max: 2,
 //! # }).unwrap();
 //! let config = Config { seed: 1, limits, scheduling: Strategy::Streamed.scheduling(), timing: Timing::default(), hosts: Default::default() };
@@ -50,6 +50,7 @@ mod budget;
 mod callers;
 mod chains;
 mod changing;
+mod chunks;
 mod config;
 mod ending;
 mod engine;
@@ -66,6 +67,7 @@ mod limits;
 mod links;
 mod op;
 mod output;
+mod pace;
 mod plan;
 mod progress;
 mod queue;

@@ -17,6 +17,10 @@ pub struct RawLimits {
     pub unpacks_per_image_max: u32,
     /// Largest range asked for at once, in bytes; 0 asks for whole blobs.
     pub chunk_bytes_max: u64,
+    /// Smallest range the engine may choose by itself, in bytes, by what it learns of a host. 0, or no less than the
+    /// largest: all ranges are as large as they may be.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub chunk_bytes_min: u64,
     /// Credit granted at once to a whole read that goes to the window, in bytes.
     pub slice_bytes: u64,
     /// Fetched bytes held in memory at once, in total. This is what a pull costs in memory.
@@ -64,6 +68,11 @@ impl Limits {
     /// The limits as numbers.
     pub const fn raw(&self) -> &RawLimits {
         &self.raw
+    }
+
+    /// Whether the engine chooses the size of ranges.
+    pub const fn chooses_chunks(&self) -> bool {
+        self.raw.chunk_bytes_min > 0 && self.raw.chunk_bytes_min < self.raw.chunk_bytes_max
     }
 
     /// The largest piece that is charged to the window at once: a chunk, or a slice of a whole read.
@@ -166,6 +175,7 @@ mod tests {
         unpacks_max: 2,
         unpacks_per_image_max: 2,
         chunk_bytes_max: 8,
+        chunk_bytes_min: 0,
         slice_bytes: 8,
         window_bytes_max: 32,
         layer_window_bytes_max: 16,

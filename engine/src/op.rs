@@ -55,6 +55,8 @@ pub(crate) struct Fetch {
     pub(crate) asked_at: Instant,
     /// It has sent something.
     pub(crate) spoke: bool,
+    /// When it was first heard of, and what it had kept then.
+    pub(crate) first: Option<(Instant, u64)>,
     /// Next look at whether it is one connection too many.
     pub(crate) silence_at: Option<Instant>,
     /// How often its chunk was asked for over one connection too many.

@@ -89,6 +89,11 @@ impl FetchQueue {
         before.map(place) != Some(place(rank))
     }
 
+    /// Pieces have changed: what the last look waits for may be wrong.
+    pub(crate) const fn look_again(&mut self) {
+        self.idle = None;
+    }
+
     /// The images that have something to fetch, from `at` on and around.
     fn ring(&self, at: ImageId) -> impl Iterator<Item = ImageId> + Clone {
         let (after, before) = (self.of_images.range(at..), self.of_images.range(..at));
@@ -303,7 +308,7 @@ impl Engine {
                 let awaited = self.is_awaited(layer);
                 let remaining = Reverse(blob.remaining());
                 (
-                    self.tier(blob),
+                    Self::tier(blob),
                     u64::from(waits),
                     !awaited,
                     remaining,
@@ -318,8 +323,8 @@ impl Engine {
 
     /// Repeat what is charged already and keep every running lane fed (0), then let lanes run ahead (1), then look ahead
     /// for layers without a lane (2).
-    fn tier(&self, blob: &Blob) -> u8 {
-        let floor = LANE_FLOOR_PIECES * self.config.limits.piece_bytes_max();
+    fn tier(blob: &Blob) -> u8 {
+        let floor = LANE_FLOOR_PIECES.saturating_mul(blob.cut_bytes);
         if !blob.due.is_empty() || blob.laned && blob.charge.amount() < floor {
             0
         } else if blob.laned {

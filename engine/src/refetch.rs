@@ -455,6 +455,7 @@ impl Engine {
             Settling::Corrupt => blob.replan(plan),
             Settling::Refused(keep) => {
                 blob.forget_scattered();
+                self.recut_due = true;
                 blob.mode = Mode::Whole(keep);
                 if let Some(op) = keep {
                     self.aim(id, op);

@@ -53,6 +53,9 @@ impl Engine {
         };
         let first = (!fetch.spoke).then(|| now.nanos_since(fetch.asked_at));
         fetch.spoke = true;
+        if first.is_some() {
+            fetch.first = Some((now, fetch.kept));
+        }
         let (host, silence) = (fetch.host, fetch.silence_at.take());
         if let Some(at) = silence {
             self.timers.stop(at, Deadline::Silence(id));
@@ -73,6 +76,7 @@ impl Engine {
         host.succeeded(now, &rules);
         if ranged {
             host.served_range();
+            self.note_pace(fetch);
         }
     }
 
@@ -105,6 +109,7 @@ impl Engine {
                 Some(ms) if ms > timing.retry_after_ms_max => host.cool(now, &rules),
                 told => host.hold(now, told.unwrap_or(jitter)),
             }
+            self.recut_due |= self.config.limits.chooses_chunks();
             return;
         }
         if error.class() != Class::Retry {

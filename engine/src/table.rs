@@ -64,11 +64,6 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.entries.values()
     }
 
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.touch_all();
-        self.entries.values_mut()
-    }
-
     pub(crate) fn touch(&mut self, key: K) {
         self.touched.push(key);
     }

@@ -14,6 +14,7 @@ const LIMITS: RawLimits = RawLimits {
     unpacks_max: 2,
     unpacks_per_image_max: 1,
     chunk_bytes_max: 10,
+    chunk_bytes_min: 0,
     slice_bytes: 10,
     window_bytes_max: 100,
     layer_window_bytes_max: 100,

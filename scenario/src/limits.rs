@@ -55,6 +55,9 @@ pub struct LimitsSpec {
     /// Largest range asked for at once; 0 asks for whole blobs.
     #[serde(skip_serializing_if = "is_auto")]
     pub chunk: Setting<ByteSize>,
+    /// Smallest range where their size is chosen by what is learned of a host; 0 makes them all as large as they may be.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub chunk_min: Setting<ByteSize>,
     /// Credit granted at once to a whole read.
     #[serde(skip_serializing_if = "is_auto")]
     pub slice: Setting<ByteSize>,
@@ -89,14 +92,17 @@ impl LimitsSpec {
     /// |---|---|---|---|---|
     /// | fetches per image | 3 | 10 | 10 | 16 |
     /// | unpacks per image | 1 | 1 | 10 | cores + 1 |
-    /// | chunk | whole | 8 MiB | 8 MiB | 8 MiB |
+    /// | chunk | whole | 8 MiB | 8 MiB | 1 to 32 MiB, chosen |
     /// | threads per lane | 1 | 1 | 3 | 2 |
     ///
     /// - *fetches*: 3 is containerd's default; 10 is what SOCI's documentation recommends. 16 × 45 MB/s of one connection to
     ///   a typical registry = 720 MB/s, which feeds eight inflating cores at ratio 2.4 (8 × 740 / 2.4 = 2.5 GB/s is the
     ///   bound, but one layer seldom has them all). In total four images' worth.
     /// - *chunk* 8 MiB: at 90 MB/s and 20 ms to the first byte, 82 % of a connection is used; 16 MiB would give 90 % but
-    ///   double what a lane must be kept ahead.
+    ///   double what a lane must be kept ahead. `streamed` chooses by what it measures of each host (`engine/src/pace.rs`),
+    ///   unless a size is set: from 1 MiB, where a request costs the node about as much as its bytes do, to 32 MiB, or the
+    ///   largest power of two of which every lane can have one in three quarters of the window and a layer four in its
+    ///   share; 8 MiB at least.
     /// - *unpacks* cores + 1: one lane may wait for bytes while every core is busy. In total the same for `streamed`, where
     ///   cores are shared; four images' worth where a strategy limits each image by itself.
     /// - *window* 512 MiB, more if two chunks for every lane need it. *Layer window* 128 MiB = 16 chunks, so that all
@@ -117,13 +123,23 @@ impl LimitsSpec {
                 unpacks_per_image.saturating_mul(IMAGES_AT_ONCE)
             }
         });
-        let chunk_bytes = self.chunk.or(ByteSize(auto.chunk_bytes)).0;
+        let chosen = strategy == Strategy::Streamed && self.chunk == Setting::Auto;
+        let chunk_bytes = match self.chunk {
+            Setting::Is(size) => size.0,
+            Setting::Auto if chosen => self.chosen_bytes_max(unpacks),
+            Setting::Auto => auto.chunk_bytes,
+        };
+        let chunk_bytes_min = self.chunk_min.or(ByteSize(match chosen {
+            true => CHOSEN_BYTES_MIN,
+            false => 0,
+        }));
         let slice_bytes = self.slice.or(ByteSize(match chunk_bytes {
             0 => CHUNK_BYTES,
             chunk => chunk.min(CHUNK_BYTES),
         }));
         let piece_bytes = chunk_bytes.max(slice_bytes.0);
-        let for_lanes = piece_bytes.saturating_mul(2).saturating_mul(unpacks.into());
+        let in_window = if chosen { CHUNK_BYTES } else { piece_bytes };
+        let for_lanes = in_window.saturating_mul(2).saturating_mul(unpacks.into());
         let window = self.window.or(ByteSize(WINDOW_BYTES.max(for_lanes)));
         let for_layer = LAYER_WINDOW_BYTES.max(piece_bytes.saturating_mul(2));
         RawLimits {
@@ -134,6 +150,7 @@ impl LimitsSpec {
             unpacks_max: unpacks,
             unpacks_per_image_max: unpacks_per_image,
             chunk_bytes_max: chunk_bytes,
+            chunk_bytes_min: chunk_bytes_min.0,
             slice_bytes: slice_bytes.0,
             window_bytes_max: window.0,
             layer_window_bytes_max: self.layer_window.or(ByteSize(for_layer.min(window.0))).0,
@@ -141,6 +158,17 @@ impl LimitsSpec {
             threads_max: self.threads.or((2 * cores).max(unpacks)),
             threads_per_lane_max: self.threads_per_lane.or(auto.threads_per_lane),
         }
+    }
+
+    /// The largest chunk that may be chosen: every lane can have one in three quarters of the window, and a layer four in
+    /// its share.
+    fn chosen_bytes_max(&self, unpacks: u32) -> u64 {
+        let window = self.window.or(ByteSize(WINDOW_BYTES)).0;
+        let layer_window = self.layer_window.or(ByteSize(LAYER_WINDOW_BYTES)).0;
+        let for_lane = window / 4 * 3 / u64::from(unpacks.max(1));
+        let power = for_lane.min(layer_window / 4).checked_ilog2();
+        let most = power.map_or(0, |power| 1 << power);
+        most.clamp(CHUNK_BYTES, CHOSEN_BYTES_MAX)
     }
 }
 
@@ -220,6 +248,8 @@ mod auto_word {
 }
 
 const CHUNK_BYTES: u64 = 8 << 20;
+const CHOSEN_BYTES_MIN: u64 = 1 << 20;
+const CHOSEN_BYTES_MAX: u64 = 32 << 20;
 const WINDOW_BYTES: u64 = 512 << 20;
 const LAYER_WINDOW_BYTES: u64 = 128 << 20;
 const IMAGES_AT_ONCE: u32 = 4;
@@ -253,6 +283,9 @@ mod tests {
             r#"{"chunk": 0, "unpacks": 200}"#,
             r#"{"fetches_per_image": 300, "chunk": "auto"}"#,
             r#"{"window": "64MiB", "unpacks": 4}"#,
+            r#"{"layer_window": "8MiB"}"#,
+            r#"{"window": "2GiB", "unpacks": 60}"#,
+            r#"{"chunk_min": "64KiB"}"#,
         ] {
             let spec: LimitsSpec = serde_json::from_str(text).unwrap();
             for strategy in Strategy::ALL {
@@ -260,6 +293,35 @@ mod tests {
                 assert!(limits.is_ok(), "{text} {strategy}: {limits:?}");
             }
         }
+    }
+
+    #[test]
+    fn ranges_that_are_chosen_leave_room_for_look_ahead() {
+        for (cores, text, least, most) in [
+            (2, "{}", 1, 32),
+            (8, "{}", 1, 32),
+            (16, "{}", 1, 16),
+            (96, "{}", 1, 8),
+            (2, r#"{"window": "64MiB"}"#, 1, 16),
+            (2, r#"{"layer_window": "64MiB"}"#, 1, 16),
+            (2, r#"{"chunk": "8MiB"}"#, 0, 8),
+            (2, r#"{"chunk": "8MiB", "chunk_min": "2MiB"}"#, 2, 8),
+        ] {
+            let spec: LimitsSpec = serde_json::from_str(text).unwrap();
+            let raw = spec.resolve(cores, Strategy::Streamed);
+            let mib = (raw.chunk_bytes_min >> 20, raw.chunk_bytes_max >> 20);
+            assert_eq!(mib, (least, most), "{cores} {text}");
+            let limits = Limits::try_from(raw).unwrap();
+            assert!(
+                limits.laneless_bytes_max() >= raw.window_bytes_max / 4,
+                "{cores} {text}"
+            );
+        }
+        let stored = LimitsSpec::default().resolve(8, Strategy::StoreThenUnpack);
+        assert_eq!(
+            (stored.chunk_bytes_min, stored.chunk_bytes_max),
+            (0, 8 << 20)
+        );
     }
 
     #[test]

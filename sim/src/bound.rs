@@ -168,9 +168,10 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
         || mishaps.breaks_fetches
         || scenario.registry.requests_per_second_max.is_some()
         || scenario.registry.connections_max.is_some();
-    let chunk_bytes = match raw.chunk_bytes_max {
-        0 => raw.slice_bytes,
-        chunk => chunk.min(raw.slice_bytes),
+    let chunk_bytes = match (raw.chunk_bytes_max, raw.chunk_bytes_min) {
+        (0, _) => raw.slice_bytes,
+        (chunk, 0) => chunk.min(raw.slice_bytes),
+        (chunk, least) => chunk.min(raw.slice_bytes).min(least),
     };
     for layer in plan.pulls.iter().flatten().map(|layer| plan.layer(*layer)) {
         let cap = scenario.registry.connection_bytes_per_second;

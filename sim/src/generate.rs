@@ -4,6 +4,7 @@
 
 mod mishaps;
 
+use std::iter::once;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use parapull_engine::{HostRules, Strategy, Timing};
@@ -65,6 +66,15 @@ pub fn generate(seed: u64) -> Scenario {
         }
         scenario.mishaps = mishaps::mishaps(seed, scenario.pulls.len());
     }
+    let changed = scenario
+        .limit_changes
+        .iter_mut()
+        .map(|change| &mut change.limits);
+    choose_chunks(
+        seed,
+        largest.unwrap_or(1),
+        once(&mut scenario.limits).chain(changed),
+    );
     scenario
 }
 
@@ -258,12 +268,28 @@ fn limits(draws: &mut Draws, strategy: Strategy, largest: u64) -> LimitsSpec {
         unpacks: Setting::Is(unpacks),
         unpacks_per_image: Setting::Is(unpacks_per_image),
         chunk: Setting::Is(ByteSize(chunk)),
+        chunk_min: Setting::Auto,
         slice: Setting::Is(ByteSize(slice)),
         window: Setting::Is(ByteSize(window)),
         layer_window: Setting::Is(ByteSize(layer_window)),
         spool: Setting::Is(ByteSize(spool)),
         threads: Setting::Is(threads),
         threads_per_lane: Setting::Is(draws.within_u32(1, 4)),
+    }
+}
+
+/// Lets the engine choose the size of ranges in every third run, by a stream of draws of its own.
+fn choose_chunks<'a>(seed: u64, largest: u64, limits: impl Iterator<Item = &'a mut LimitsSpec>) {
+    let mut draws = Draws::new(seed ^ CHOSEN_STREAM);
+    if !draws.chance(33) {
+        return;
+    }
+    for limits in limits {
+        let most = limits.chunk.or(ByteSize(0)).0;
+        if most > 1 {
+            let least = (largest / 64).clamp(1, most);
+            limits.chunk_min = Setting::Is(ByteSize(draws.within(least, most)));
+        }
     }
 }
 
@@ -384,3 +410,5 @@ fn local_faults(draws: &mut Draws) -> Vec<LocalFault> {
     }
     faults
 }
+
+const CHOSEN_STREAM: u64 = 0x0c07_5e9c_4a1b_77d3;

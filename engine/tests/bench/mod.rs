@@ -19,6 +19,7 @@ pub(crate) fn limits() -> RawLimits {
         unpacks_max: 2,
         unpacks_per_image_max: 2,
         chunk_bytes_max: 4 * MIB,
+        chunk_bytes_min: 0,
         slice_bytes: 4 * MIB,
         window_bytes_max: 64 * MIB,
         layer_window_bytes_max: 32 * MIB,
@@ -208,6 +209,21 @@ impl Bench {
         });
     }
 
+    /// Breaks a ranged fetch off after so many bytes.
+    pub(crate) fn break_off(&mut self, op: OpId, received: u64) {
+        let Some(Action::FetchRange { blob, range, .. }) = self.fetches.remove(&op) else {
+            return;
+        };
+        self.keep(blob, ByteRange::new(range.start, range.start + received));
+        self.input(Input::RangeFailed {
+            op,
+            error: FetchError::Connection,
+            received,
+            retry_after_ms: None,
+        });
+        self.advance_lanes();
+    }
+
     /// Takes the fetches asked for since the last call: op, source and mode of each.
     pub(crate) fn take_sources(&mut self) -> Vec<(OpId, SourceId, FetchMode)> {
         let source = |action| match action {
@@ -284,13 +300,17 @@ impl Bench {
         let Some(Action::FetchRange { blob, range, .. }) = self.fetches.remove(&op) else {
             return;
         };
+        self.keep(blob, range);
+        self.input(Input::RangeFetched { op });
+        self.advance_lanes();
+    }
+
+    fn keep(&mut self, blob: BlobId, range: ByteRange) {
         let bytes = self.blobs.entry(blob).or_default();
         bytes.ahead.insert(range.start, range.end);
         while let Some(end) = bytes.ahead.remove(&bytes.frontier) {
             bytes.frontier = end;
         }
-        self.input(Input::RangeFetched { op });
-        self.advance_lanes();
     }
 
     /// Delivers the next `credit` bytes of a whole read.

@@ -2,6 +2,7 @@
 
 #[path = "../bench/mod.rs"]
 mod bench;
+mod chunks;
 mod ending;
 mod fairness;
 mod fetching;
@@ -10,4 +11,5 @@ mod limits;
 mod linking;
 mod local;
 mod progress;
+mod properties;
 mod shutdown;

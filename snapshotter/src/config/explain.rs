@@ -134,6 +134,14 @@ impl Arithmetic {
             "chunk_bytes_max" if *strategy == Strategy::Sequential => {
                 ("as containerd reads them".to_owned(), 0)
             }
+            "chunk_bytes_max" if raw.chunk_bytes_min > 0 => (
+                format!(
+                    "the largest; from {} on each is chosen by what is measured of its host, to last five times as long \
+                     as its first byte takes",
+                    size(raw.chunk_bytes_min)
+                ),
+                raw.chunk_bytes_max,
+            ),
             "chunk_bytes_max" => (
                 "82 % of a connection at 90 MB/s and 20 ms to the first byte".to_owned(),
                 CHUNK_BYTES,
@@ -185,7 +193,11 @@ impl Arithmetic {
     }
 
     fn window(&self) -> (String, u64) {
-        let (piece, unpacks) = (self.piece_bytes(), u64::from(self.raw.unpacks_max));
+        let piece = match self.raw.chunk_bytes_min {
+            0 => self.piece_bytes(),
+            _ => CHUNK_BYTES,
+        };
+        let unpacks = u64::from(self.raw.unpacks_max);
         let for_lanes = piece.saturating_mul(2).saturating_mul(unpacks);
         (
             format!(
@@ -250,6 +262,7 @@ fn value(raw: &RawLimits, limit: &str) -> u64 {
         unpacks_max,
         unpacks_per_image_max,
         chunk_bytes_max,
+        chunk_bytes_min: _,
         slice_bytes,
         window_bytes_max,
         layer_window_bytes_max,
@@ -344,6 +357,7 @@ mod tests {
             unpacks_max: 3,
             unpacks_per_image_max: 4,
             chunk_bytes_max: 5,
+            chunk_bytes_min: 0,
             slice_bytes: 6,
             window_bytes_max: 7,
             layer_window_bytes_max: 8,

@@ -362,8 +362,9 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "pull_modes.parallel_pull_unpack.concurrent_download_chunk_size",
         Kind::Chunk(|s| &mut s.chunk),
-        "The largest range asked for at once; \"\" asks for whole layers. \"auto\": 8MiB (whole layers with\n\
-         \"sequential\"). Units are 1024-based: 8mb = 8MB = 8MiB.",
+        "The largest range asked for at once; \"\" asks for whole layers. \"auto\": chosen for each registry by what is\n\
+         measured of it, from 1MiB to 32MiB when streamed; 8MiB, or whole layers with \"sequential\", when stored.\n\
+         Units are 1024-based: 8mb = 8MB = 8MiB.",
     ),
     key(
         "pull_modes.parallel_pull_unpack.max_concurrent_unpacks",

@@ -47,6 +47,7 @@ impl Config {
             unpacks,
             unpacks_per_image,
             chunk: settings.chunk,
+            chunk_min: Setting::Auto,
             slice: settings.slice,
             window: settings.window,
             layer_window: settings.layer_window,
