@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::blob::{Blob, Mode};
 use crate::engine::Engine;
+use crate::host::Host;
 use crate::id::BlobId;
 use crate::op::Fetch;
 use crate::pace::{Fetched, Pace};
@@ -61,7 +62,7 @@ impl Engine {
         let host = self.hosts.get(&blob.host(blob.first_source));
         let images = u32::try_from(self.images.len()).unwrap_or(u32::MAX);
         let of_images = raw.fetches_per_image_max.saturating_mul(images.max(1));
-        let connections = host.map_or(u64::MAX, |host| host.ceiling());
+        let connections = host.map_or(u64::MAX, Host::ceiling);
         let permits = u64::from(raw.fetches_max.min(of_images)).min(connections);
         let unknown = Pace::default();
         let pace = host.map_or(&unknown, |host| &host.pace);

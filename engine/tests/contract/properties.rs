@@ -1,6 +1,8 @@
 //! What holds whatever is pulled under whatever limits, in whatever order things end: every byte is fetched once, nothing
 //! is larger than it may be, and nothing is held beyond a limit. The bench checks the engine's own invariants at each step.
 
+#![expect(clippy::unwrap_used, reason = "a broken test should stop")]
+
 use std::collections::BTreeMap;
 
 use parapull_engine::{

@@ -143,6 +143,7 @@ const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs
@@ -251,6 +252,33 @@ mod tests {
         ];
         for (key, namespace) in table {
             assert_eq!(namespace_of(key), namespace, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_label_holds_it_is_read_or_refused_by_name(
+            which in 0usize..7,
+            text in ".{0,100}",
+            digests in proptest::collection::vec("[a-z]{1,8}", 0..60),
+        ) {
+            let keys = [
+                REFERENCE_LABEL, IMAGE_REF, LAYER_DIGEST, IMAGE_LAYERS, MANIFEST_DIGEST, PARENT_CHAIN_ID, DIFF_ID,
+            ];
+            let mut odd = full();
+            odd.insert(keys[which].to_owned(), text);
+            if let Err(error) = RemoteRequest::parse(&odd) {
+                prop_assert!(error.to_string().contains(keys[which]), "{error}");
+            }
+            let layers: Vec<Digest> = digests.iter().map(|text| of(text)).collect();
+            let joined: Vec<String> = layers.iter().map(ToString::to_string).collect();
+            let mut good = full();
+            good.insert(IMAGE_LAYERS.to_owned(), joined.join(","));
+            if let Ok(Some(request)) = RemoteRequest::parse(&good) {
+                prop_assert_eq!(request.image_layers, layers);
+            } else {
+                prop_assert!(false, "{:?} is refused", joined);
+            }
         }
     }
 }
