@@ -49,6 +49,8 @@ pub(crate) struct Blob {
     pub(crate) open: BTreeSet<OpId>,
     /// Compressed bytes its lane has let go of.
     pub(crate) released: u64,
+    /// What its lane takes for 1 KiB of compressed bytes: inflating, hashing, writing.
+    pub(crate) lane_nanos_per_kib: u64,
     /// Bytes of window or spool it is charged for.
     pub(crate) charge: Permit,
     /// When it became complete, counted over all blobs.
@@ -146,6 +148,7 @@ impl Blob {
             due: BTreeSet::new(),
             open: BTreeSet::new(),
             released: 0,
+            lane_nanos_per_kib: crate::lanes::NANOS_PER_KIB_ASSUMED,
             charge: Permit::none(),
             completed: None,
             consumed: false,
@@ -285,9 +288,11 @@ impl Blob {
         self.next < self.chunk_count()
     }
 
-    /// Compressed bytes its layer still has to get through a lane.
-    pub(crate) const fn remaining(&self) -> u64 {
-        self.size - self.released
+    /// What its layer still takes: the compressed bytes that are to get through its lane, by the pace of that lane, or of
+    /// lanes in general while it has none. Fetching goes on meanwhile and costs every blob the same.
+    pub(crate) fn remaining_nanos(&self) -> u64 {
+        let nanos = u128::from(self.size - self.released) * u128::from(self.lane_nanos_per_kib);
+        u64::try_from(nanos / 1_024).unwrap_or(u64::MAX)
     }
 
     /// Notes that `received` bytes of a chunk are present; fewer than known change nothing. Returns the new ones.

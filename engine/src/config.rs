@@ -72,6 +72,8 @@ pub enum FetchOrder {
 pub enum UnpackOrder {
     /// At once, the layer someone waits for first, then the longest.
     LongestPath,
+    /// At once, the bottom layer first.
+    BottomUp,
     /// When the blob is complete, in the order of completion.
     Completion,
     /// When the blob is complete and every layer below is linked.
@@ -116,6 +118,115 @@ impl Strategy {
                 unpack_order: UnpackOrder::LongestPath,
             },
         }
+    }
+}
+
+impl FetchOrder {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::LongestPath, Self::RoundRobin, Self::BottomUp];
+
+    /// Its name in settings and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LongestPath => "longest-path",
+            Self::RoundRobin => "round-robin",
+            Self::BottomUp => "bottom-up",
+        }
+    }
+}
+
+impl UnpackOrder {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::LongestPath,
+        Self::BottomUp,
+        Self::Completion,
+        Self::Chain,
+    ];
+
+    /// Its name in settings and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LongestPath => "longest-path",
+            Self::BottomUp => "bottom-up",
+            Self::Completion => "completion",
+            Self::Chain => "chain",
+        }
+    }
+
+    /// Whether layers are unpacked while their bytes arrive.
+    pub const fn is_at_once(self) -> bool {
+        matches!(self, Self::LongestPath | Self::BottomUp)
+    }
+}
+
+impl Scheduling {
+    /// The same with other orders, where they are given.
+    ///
+    /// # Errors
+    /// The order of unpacking does not go with where the bytes wait: a window may be smaller than a layer, so what goes
+    /// there is unpacked at once; what is stored first is unpacked when it is complete.
+    pub fn ordered(
+        self,
+        fetch: Option<FetchOrder>,
+        unpack: Option<UnpackOrder>,
+    ) -> Result<Self, OrderError> {
+        let ordered = Self {
+            fetch_order: fetch.unwrap_or(self.fetch_order),
+            unpack_order: unpack.unwrap_or(self.unpack_order),
+            ..self
+        };
+        match (ordered.destination, ordered.unpack_order.is_at_once()) {
+            (Destination::Window, false) => Err(OrderError::Streamed),
+            (Destination::Spool, true) => Err(OrderError::Stored),
+            _ => Ok(ordered),
+        }
+    }
+}
+
+/// Orders that a strategy cannot follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderError {
+    /// A streamed layer cannot wait until it is complete.
+    Streamed,
+    /// A stored layer cannot be unpacked before it is complete.
+    Stored,
+    /// A text that names no order.
+    Unknown,
+}
+
+impl fmt::Display for OrderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Streamed => {
+                "streamed layers are unpacked while their bytes arrive: use longest-path or bottom-up"
+            }
+            Self::Stored => "stored layers are unpacked when they are complete: use completion or chain",
+            Self::Unknown => {
+                "unknown order: fetches know longest-path, round-robin and bottom-up, unpacks longest-path, bottom-up, \
+                 completion and chain"
+            }
+        })
+    }
+}
+
+impl core::error::Error for OrderError {}
+
+impl FromStr for FetchOrder {
+    type Err = OrderError;
+
+    fn from_str(text: &str) -> Result<Self, OrderError> {
+        let named = Self::ALL.into_iter().find(|order| order.name() == text);
+        named.ok_or(OrderError::Unknown)
+    }
+}
+
+impl FromStr for UnpackOrder {
+    type Err = OrderError;
+
+    fn from_str(text: &str) -> Result<Self, OrderError> {
+        let named = Self::ALL.into_iter().find(|order| order.name() == text);
+        named.ok_or(OrderError::Unknown)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::blob::{Blob, Plan};
 use crate::budget::Budget;
 use crate::chains::Chains;
 use crate::config::Config;
+use crate::holds::Holds;
 use crate::host::Host;
 use crate::id::{BlobId, HostId, ImageId, OpId};
 use crate::image::{Image, Link, LinkState};
@@ -46,6 +47,9 @@ pub struct Engine {
     /// Layers whose blob is being read for another layer.
     pub(crate) unfed: BTreeSet<TreeId>,
     pub(crate) chains: Chains,
+    /// What lanes take for 1 KiB of compressed bytes, by what was seen lately.
+    pub(crate) lane_nanos_per_kib: u64,
+    pub(crate) holds: Holds,
     pub(crate) ops: BTreeMap<OpId, Op>,
     pub(crate) budgets: Budgets,
     /// What was learned of hosts; it outlives every image.
@@ -101,6 +105,8 @@ impl Engine {
             stirred: false,
             unfed: BTreeSet::new(),
             chains: Chains::default(),
+            lane_nanos_per_kib: crate::lanes::NANOS_PER_KIB_ASSUMED,
+            holds: Holds::default(),
             ops: BTreeMap::new(),
             hosts: BTreeMap::new(),
             timers: Timers::default(),
@@ -199,8 +205,8 @@ impl Engine {
                 released,
                 produced,
                 entries,
-                waiting: _,
-            } => self.on_lane_advanced(op, released, produced, entries),
+                waiting,
+            } => self.on_lane_advanced(op, released, produced, entries, waiting),
             Input::LaneResized { op, threads } => self.on_lane_resized(op, threads),
             Input::LaneFinished {
                 op,
@@ -242,6 +248,7 @@ impl Engine {
         self.admit_threads();
         self.watch_hosts();
         self.watch_shutdown();
+        self.tell_holds();
         self.work_may_start = false;
     }
 
@@ -381,6 +388,7 @@ impl Engine {
             self.plan(whole),
         );
         blob.local.clone_from(&layer.local);
+        blob.lane_nanos_per_kib = self.lane_nanos_per_kib;
         if self.config.limits.chooses_chunks() {
             // What size suits is seen once all that is wanted is known.
             blob.cut_bytes = 0;

@@ -30,6 +30,7 @@ impl Engine {
         self.check_owed();
         self.check_wake();
         self.check_queue();
+        self.check_holds();
         self.bytes.check("bytes");
         self.bytes.check_debts("bytes");
         self.lane_time.check("lane time");
@@ -235,7 +236,10 @@ impl Engine {
         }
         if self.images.is_empty() && self.ops.is_empty() && self.layers.is_empty() {
             assert!(
-                self.timers.is_empty() && self.blobs.is_empty() && self.chains.is_empty(),
+                self.timers.is_empty()
+                    && self.blobs.is_empty()
+                    && self.chains.is_empty()
+                    && self.holds.is_empty(),
                 "invariant 7 (terminal): something is left"
             );
             assert_eq!(

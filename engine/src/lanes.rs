@@ -9,6 +9,7 @@ use crate::config::UnpackOrder;
 use crate::engine::Engine;
 use crate::error::{LaneError, LayerError};
 use crate::id::{ImageId, OpId};
+use crate::input::Waiting;
 use crate::layer::{Layer, LayerState, TreeId};
 use crate::op::{Lane, OpKind};
 use crate::output::Action;
@@ -81,7 +82,7 @@ impl Engine {
             return Err(HoldReason::Parent);
         }
         match self.config.scheduling.unpack_order {
-            UnpackOrder::LongestPath => Ok(()),
+            UnpackOrder::LongestPath | UnpackOrder::BottomUp => Ok(()),
             UnpackOrder::Completion | UnpackOrder::Chain if !blob.is_complete() => {
                 Err(HoldReason::Bytes)
             }
@@ -114,8 +115,9 @@ impl Engine {
         match self.config.scheduling.unpack_order {
             UnpackOrder::LongestPath => {
                 let awaited = self.is_awaited(layer);
-                (!awaited, 0, Reverse(blob.remaining()), index, id)
+                (!awaited, 0, Reverse(blob.remaining_nanos()), index, id)
             }
+            UnpackOrder::BottomUp => (false, 0, Reverse(0), index, id),
             UnpackOrder::Completion | UnpackOrder::Chain => {
                 let completed = blob.completed.unwrap_or(u64::MAX);
                 (false, completed, Reverse(0), index, id)
@@ -170,6 +172,7 @@ impl Engine {
         released: u64,
         produced: u64,
         entries: u64,
+        waiting: Waiting,
     ) {
         assert!(
             id < self.next_op(),
@@ -185,19 +188,38 @@ impl Engine {
         layer.produced = layer.produced.max(produced);
         layer.entries = layer.entries.max(entries);
         let blob = layer.blob;
-        self.charge_lane_time(id);
+        let nanos = self.charge_lane_time(id);
         self.progressed(blob);
+        if waiting != Waiting::Input {
+            self.note_lane_pace(blob, released, nanos);
+        }
         self.release(blob, released);
     }
 
-    /// Charges an image for the time its lane has run since the last look.
-    fn charge_lane_time(&mut self, id: OpId) {
-        let now = self.now;
-        if let Some(OpKind::Lane(lane)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
-            let nanos = now.0 - lane.charged_until.0;
-            lane.charged_until = now;
-            self.lane_time.charge(lane.image.0, nanos);
+    /// Learns how fast a lane is from what it let go of in a time in which it did not wait for bytes.
+    fn note_lane_pace(&mut self, id: crate::id::BlobId, released: u64, nanos: u64) {
+        if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.lane_nanos_per_kib = smoothed(
+                blob.lane_nanos_per_kib,
+                nanos,
+                released.saturating_sub(blob.released),
+            );
+            let (was, is) = (self.lane_nanos_per_kib, blob.lane_nanos_per_kib);
+            self.lane_nanos_per_kib = was - was / 16 + is / 16;
         }
+    }
+
+    /// Charges an image for the time its lane has run since the last look.
+    /// Returns how long that was, in nanoseconds.
+    fn charge_lane_time(&mut self, id: OpId) -> u64 {
+        let now = self.now;
+        let Some(OpKind::Lane(lane)) = self.ops.get_mut(&id).map(|op| &mut op.kind) else {
+            return 0;
+        };
+        let nanos = now.0 - lane.charged_until.0;
+        lane.charged_until = now;
+        self.lane_time.charge(lane.image.0, nanos);
+        nanos
     }
 
     fn release(&mut self, id: crate::id::BlobId, released: u64) {
@@ -279,3 +301,21 @@ impl Engine {
         Some(lane)
     }
 }
+
+/// A lane's pace, three quarters of what it was and one of what was seen; too little says nothing.
+fn smoothed(nanos_per_kib: u64, nanos: u64, bytes: u64) -> u64 {
+    if bytes < PACE_BYTES_MIN {
+        return nanos_per_kib;
+    }
+    let seen = u128::from(nanos) * 1_024 / u128::from(bytes);
+    let seen = u64::try_from(seen)
+        .unwrap_or(u64::MAX)
+        .clamp(1, NANOS_PER_KIB_MAX);
+    nanos_per_kib - nanos_per_kib / 4 + seen / 4
+}
+
+/// What a lane takes for 1 KiB of compressed bytes while none has told: 175 MB/s, a gzip layer on one core.
+pub(crate) const NANOS_PER_KIB_ASSUMED: u64 = 5_850;
+/// 1 MB/s: slower lanes wait for something else.
+const NANOS_PER_KIB_MAX: u64 = 1_024_000;
+const PACE_BYTES_MIN: u64 = 64 << 10;

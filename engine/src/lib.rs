@@ -56,6 +56,7 @@ mod ending;
 mod engine;
 mod error;
 mod fetch;
+mod holds;
 mod host;
 mod id;
 mod image;
@@ -88,7 +89,8 @@ mod timers;
 mod trace;
 
 pub use config::{
-    Config, FetchOrder, HostRules, Scheduling, Strategy, Timing, UnknownStrategy, UnpackOrder,
+    Config, FetchOrder, HostRules, OrderError, Scheduling, Strategy, Timing, UnknownStrategy,
+    UnpackOrder,
 };
 pub use engine::Engine;
 pub use error::{Class, FetchError, LaneError, LayerError, LinkError};

@@ -2,6 +2,7 @@
 
 use crate::error::LayerError;
 use crate::id::{BlobId, ByteRange, ImageId, LayerId, OpId, SourceId, SpanId};
+use crate::snapshot::HoldReason;
 use crate::time::Wake;
 
 /// One answer. After every input the driver takes answers until `Idle`.
@@ -226,6 +227,13 @@ pub enum Event {
     NewLife {
         /// The blob.
         blob: BlobId,
+    },
+    /// Nothing of a wanted layer runs, for another reason than the one told last.
+    Held {
+        /// The layer.
+        layer: LayerId,
+        /// What holds it.
+        why: HoldReason,
     },
 }
 

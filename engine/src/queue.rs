@@ -256,6 +256,9 @@ impl Engine {
         blobs.extend(layers.iter().filter_map(read_for));
         blobs.sort_unstable();
         blobs.dedup();
+        let read = blobs.iter().filter_map(|id| self.blobs.get(id));
+        self.holds.touched.extend(read.map(|blob| blob.layer));
+        self.holds.touched.append(&mut layers);
         for id in &blobs {
             images.clear();
             let rank = self.blobs.get(id).and_then(|blob| {
@@ -306,7 +309,7 @@ impl Engine {
         match self.config.scheduling.fetch_order {
             FetchOrder::LongestPath => {
                 let awaited = self.is_awaited(layer);
-                let remaining = Reverse(blob.remaining());
+                let remaining = Reverse(blob.remaining_nanos());
                 (
                     Self::tier(blob),
                     u64::from(waits),

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub spool_bytes: (u64, u64),
     /// Inputs about ops that were closed already.
     pub stale: u64,
+    /// How often layers were held, by reason: a layer that is held for another reason than before counts once.
+    pub holds: Vec<(HoldReason, u64)>,
     /// The pulls.
     pub images: Vec<ImageSnapshot>,
     /// The blobs being read.
@@ -98,7 +100,7 @@ pub enum LayerPhase {
 }
 
 /// Why something is not started. Everything that waits has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum HoldReason {
@@ -155,6 +157,7 @@ impl Engine {
             window_bytes: (budgets.window.used(), budgets.window.max()),
             spool_bytes: (budgets.spool.used(), budgets.spool.max()),
             stale: self.stale,
+            holds: self.holds.counts(),
             images: self
                 .images
                 .iter()
@@ -218,8 +221,8 @@ impl Engine {
             return picture;
         }
         (picture.phase, picture.hold) = match layer.state {
-            LayerState::Waiting => (LayerPhase::Waiting, self.lane_hold(id, layer)),
-            LayerState::Unpacking(_) => (LayerPhase::Unpacking, HoldReason::Nothing),
+            LayerState::Waiting => (LayerPhase::Waiting, self.hold_of(id, layer)),
+            LayerState::Unpacking(_) => (LayerPhase::Unpacking, self.hold_of(id, layer)),
             LayerState::Staged
             | LayerState::Leaving(_)
             | LayerState::Consumed

@@ -3,7 +3,7 @@
 //! A failing run is saved as this value, never as a seed, so that it stays the same run when a generator changes.
 //! Running it is the simulator's part.
 
-use parapull_engine::{HostRules, Strategy, Timing};
+use parapull_engine::{FetchOrder, HostRules, Strategy, Timing, UnpackOrder};
 use serde::{Deserialize, Serialize};
 
 use crate::{Faults, Host, ImageSpec, LimitsSpec, MediaType, Mishaps, RegistryProfile};
@@ -29,6 +29,12 @@ pub struct Scenario {
     /// The way of pulling.
     #[serde(default = "streamed")]
     pub strategy: Strategy,
+    /// Which blob is read next; the strategy's order when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch_order: Option<FetchOrder>,
+    /// Which layer is unpacked next; the strategy's order when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpack_order: Option<UnpackOrder>,
     /// What may run at once.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -232,6 +238,8 @@ impl Scenario {
             host,
             registry,
             strategy,
+            fetch_order: None,
+            unpack_order: None,
             limits: LimitsSpec::default(),
             timing: None,
             hosts: None,

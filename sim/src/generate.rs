@@ -7,7 +7,7 @@ mod mishaps;
 use std::iter::once;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use parapull_engine::{HostRules, Strategy, Timing};
+use parapull_engine::{FetchOrder, HostRules, Strategy, Timing, UnpackOrder};
 use parapull_scenario::registry::{
     Auth, Fault, FaultKind, FaultTarget, FaultTimes, Faults, RangeSupport, Redirect,
 };
@@ -42,6 +42,8 @@ pub fn generate(seed: u64) -> Scenario {
         host: host(draws),
         registry: registry(draws, clean),
         strategy,
+        fetch_order: None,
+        unpack_order: None,
         limits: limits(draws, strategy, largest.unwrap_or(1)),
         timing: Some(timing(draws)),
         hosts: Some(host_rules(draws)),
@@ -51,6 +53,7 @@ pub fn generate(seed: u64) -> Scenario {
         shutdown_ms: None,
         mishaps: Mishaps::default(),
     };
+    choose_orders(seed, &mut scenario);
     if !clean {
         scenario.faults.faults = faults(draws, largest.unwrap_or(1));
         scenario.local_faults = local_faults(draws);
@@ -278,6 +281,19 @@ fn limits(draws: &mut Draws, strategy: Strategy, largest: u64) -> LimitsSpec {
     }
 }
 
+/// Takes other orders than the strategy's in every fourth run, by a stream of draws of its own.
+fn choose_orders(seed: u64, scenario: &mut Scenario) {
+    let mut draws = Draws::new(seed ^ ORDER_STREAM);
+    if draws.chance(25) {
+        scenario.fetch_order = Some(*draws.pick(&FetchOrder::ALL));
+    }
+    if draws.chance(25) {
+        let at_once = scenario.strategy == Strategy::Streamed;
+        let order = *draws.pick(&UnpackOrder::ALL);
+        scenario.unpack_order = (order.is_at_once() == at_once).then_some(order);
+    }
+}
+
 /// Lets the engine choose the size of ranges in every third run, by a stream of draws of its own.
 fn choose_chunks<'a>(seed: u64, largest: u64, limits: impl Iterator<Item = &'a mut LimitsSpec>) {
     let mut draws = Draws::new(seed ^ CHOSEN_STREAM);
@@ -412,3 +428,4 @@ fn local_faults(draws: &mut Draws) -> Vec<LocalFault> {
 }
 
 const CHOSEN_STREAM: u64 = 0x0c07_5e9c_4a1b_77d3;
+const ORDER_STREAM: u64 = 0x6f72_6465_7200_1d4b;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use parapull_engine::{BlobId, ChainId, Config, ImageId, LayerId, Limits, LimitsError, Place};
+use parapull_engine::{
+    BlobId, ChainId, Config, ImageId, LayerId, Limits, LimitsError, OrderError, Place,
+};
 use parapull_scenario::registry::{FaultTarget, RangeSupport};
 use parapull_scenario::{ImageSource, PlannedLayer, Scenario};
 
@@ -18,6 +20,9 @@ pub enum ScenarioError {
     /// The limits contradict each other.
     #[error("the limits cannot work: {0}")]
     Limits(LimitsError),
+    /// The strategy cannot follow the orders.
+    #[error("the orders do not go with the strategy: {0}")]
+    Orders(OrderError),
     /// Two layers have one number and different sizes.
     #[error("layers numbered {content} differ in size: one number is one blob")]
     Content {
@@ -63,7 +68,11 @@ impl Plan {
             config: Config {
                 seed: scenario.seed,
                 limits: limits(&scenario.limits)?,
-                scheduling: scenario.strategy.scheduling(),
+                scheduling: scenario
+                    .strategy
+                    .scheduling()
+                    .ordered(scenario.fetch_order, scenario.unpack_order)
+                    .map_err(ScenarioError::Orders)?,
                 timing: scenario.timing.unwrap_or_default(),
                 hosts: scenario.hosts.unwrap_or_default(),
             },

@@ -62,6 +62,7 @@ pub(crate) struct Record {
     pub(crate) retries: u64,
     pub(crate) degraded: u64,
     pub(crate) new_lives: u64,
+    pub(crate) holds: u64,
     pub(crate) faults_met: u64,
     pub(crate) local_faults: u64,
     pub(crate) coverage: Coverage,

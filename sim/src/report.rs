@@ -44,6 +44,8 @@ pub struct Prediction {
     pub requests: u64,
     /// Requests that repeated an earlier one.
     pub retries: u64,
+    /// How often a layer was held, each time for another reason than before.
+    pub holds: u64,
     /// Most bytes in memory.
     pub window_bytes_peak: u64,
     /// Most requests at once.
@@ -219,6 +221,7 @@ impl Run {
             bytes_written: record.disk_bytes,
             requests: record.requests,
             retries: record.retries,
+            holds: record.holds,
             window_bytes_peak: record.window_bytes_peak,
             fetches_peak: record.fetches_peak as u64,
             unpacks_peak: record.lanes_peak as u64,

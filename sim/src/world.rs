@@ -386,6 +386,7 @@ impl<'a> World<'a> {
             }
             Event::NewLife { .. } => self.record.new_lives += 1,
             Event::LayerKept { layer } => self.keep_tree(layer)?,
+            Event::Held { .. } => self.record.holds += 1,
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use parapull_engine::Strategy;
+use parapull_engine::{FetchOrder, Strategy, UnpackOrder};
 use parapull_scenario::{Decoder, Scenario};
 use parapull_sim::{Prediction, Run, gantt, preset};
 
@@ -25,6 +25,12 @@ pub(crate) struct RunArgs {
     /// sequential, multipart, store-then-unpack or streamed.
     #[arg(long, value_name = "S")]
     strategy: Option<Strategy>,
+    /// Which blob is read next: longest-path, round-robin or bottom-up; the strategy's order when absent.
+    #[arg(long, value_name = "O")]
+    fetch_order: Option<FetchOrder>,
+    /// Which layer is unpacked next: longest-path or bottom-up when streamed, completion or chain when stored first.
+    #[arg(long, value_name = "O")]
+    unpack_order: Option<UnpackOrder>,
     /// Stand for a peer's gzip decoder: go, unpigz, igzip or zlib-rs.
     #[arg(long, value_name = "D", value_parser = preset::decoder)]
     decoder: Option<Decoder>,
@@ -74,6 +80,8 @@ fn scenario(args: &RunArgs) -> anyhow::Result<Scenario> {
     if let Some(strategy) = args.strategy {
         scenario.strategy = strategy;
     }
+    scenario.fetch_order = args.fetch_order.or(scenario.fetch_order);
+    scenario.unpack_order = args.unpack_order.or(scenario.unpack_order);
     if let Some(decoder) = args.decoder {
         scenario.host = scenario.host.with_decoder(decoder);
     }
