@@ -70,14 +70,14 @@ impl LocalBlobs {
             .content
             .open_blob(&self.namespace, digest, range)
             .await?;
-        Ok(BlobBody::Local(body))
+        Ok(BlobBody::Local(Box::new(body)))
     }
 }
 
 /// The bytes of a blob on their way from wherever it is.
 pub(super) enum BlobBody {
     Registry(Body),
-    Local(ContentBody),
+    Local(Box<ContentBody>),
 }
 
 /// Why they did not come.
