@@ -6,6 +6,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use crate::ascending::Ascending;
 use crate::budget::Permit;
 use crate::id::{ByteRange, HostId, OpId, SourceId};
 use crate::layer::TreeId;
@@ -46,7 +47,7 @@ pub(crate) struct Blob {
     /// Issued chunks whose backoff is over.
     pub(crate) due: BTreeSet<u32>,
     /// Fetches that are not closed.
-    pub(crate) open: BTreeSet<OpId>,
+    pub(crate) open: Ascending<OpId>,
     /// Compressed bytes its lane has let go of.
     pub(crate) released: u64,
     /// What its lane takes for 1 KiB of compressed bytes: inflating, hashing, writing.
@@ -146,7 +147,7 @@ impl Blob {
             frontier: 0,
             next: 0,
             due: BTreeSet::new(),
-            open: BTreeSet::new(),
+            open: Ascending::default(),
             released: 0,
             lane_nanos_per_kib: crate::lanes::NANOS_PER_KIB_ASSUMED,
             charge: Permit::none(),
@@ -416,6 +417,17 @@ mod tests {
             .map(|index| blob.range(index).start)
             .collect();
         assert_eq!(starts, [0, 9, 13, 17, 21]);
+    }
+
+    #[test]
+    fn of_two_blobs_the_one_with_the_slower_lane_has_the_longer_way() {
+        let (mut short, mut long) = (blob(), blob());
+        long.release(15);
+        assert!(short.remaining_nanos() > long.remaining_nanos());
+        long.lane_nanos_per_kib = 3 * short.lane_nanos_per_kib;
+        assert!(short.remaining_nanos() < long.remaining_nanos());
+        short.release(25);
+        assert_eq!(short.remaining_nanos(), 0);
     }
 
     #[test]

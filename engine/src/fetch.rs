@@ -112,7 +112,16 @@ impl Engine {
 
     /// What holds a blob back, for people to see.
     pub(crate) fn fetch_hold(&self, blob: &Blob) -> HoldReason {
-        self.step(blob).err().unwrap_or(HoldReason::Nothing)
+        let hold = self.step(blob).err().unwrap_or(HoldReason::Nothing);
+        let waits = |chunk: u32| match blob.chunk(chunk).state {
+            ChunkState::Backoff { told: true, .. } => Some(HoldReason::RetryAfter),
+            ChunkState::Backoff { told: false, .. } => Some(HoldReason::Backoff),
+            _ => None,
+        };
+        match hold {
+            HoldReason::Nothing => (blob.frontier..blob.next).find_map(waits).unwrap_or(hold),
+            _ => hold,
+        }
     }
 
     fn permits_free(&self, blob: &Blob, chunk: u32) -> Result<(), HoldReason> {
@@ -198,7 +207,7 @@ impl Engine {
         };
         blob.source = source;
         blob.due.remove(&chunk);
-        blob.open.insert(op);
+        blob.open.push(op);
         let entry = blob.chunk_mut(chunk);
         entry.state = ChunkState::InFlight(op);
         let attempt = blob.failed_attempts(chunk, source) + 1;

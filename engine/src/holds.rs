@@ -93,7 +93,7 @@ impl Engine {
 
     /// That whatever has not been started has a reason (invariant 10); of fetches the queue is asked.
     pub(crate) fn check_holds(&self) {
-        for (id, layer) in &self.layers {
+        for (id, layer) in self.layers.iter() {
             if layer.state == LayerState::Waiting && !layer.wanted.is_empty() {
                 assert!(
                     self.lane_hold(*id, layer) != HoldReason::Nothing,

@@ -319,3 +319,20 @@ pub(crate) const NANOS_PER_KIB_ASSUMED: u64 = 5_850;
 /// 1 MB/s: slower lanes wait for something else.
 const NANOS_PER_KIB_MAX: u64 = 1_024_000;
 const PACE_BYTES_MIN: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_as_fast_as_it_was_lately() {
+        let mut pace = NANOS_PER_KIB_ASSUMED;
+        for _ in 0..20 {
+            pace = smoothed(pace, 100_000_000, 1 << 20);
+        }
+        let exact = 100_000_000 / 1_024;
+        assert!(pace.abs_diff(exact) < exact / 50, "{pace} for {exact}");
+        assert_eq!(smoothed(pace, 1, 1_000), pace, "too little says nothing");
+        assert_eq!(smoothed(4, u64::MAX, 1 << 20), 3 + NANOS_PER_KIB_MAX / 4);
+    }
+}

@@ -221,7 +221,10 @@ impl Engine {
             return picture;
         }
         (picture.phase, picture.hold) = match layer.state {
-            LayerState::Waiting => (LayerPhase::Waiting, self.hold_of(id, layer)),
+            LayerState::Waiting => match self.hold_of(id, layer) {
+                HoldReason::Nothing => (LayerPhase::Waiting, self.lane_hold(id, layer)),
+                hold => (LayerPhase::Waiting, hold),
+            },
             LayerState::Unpacking(_) => (LayerPhase::Unpacking, self.hold_of(id, layer)),
             LayerState::Staged
             | LayerState::Leaving(_)

@@ -6,6 +6,7 @@ mod chunks;
 mod ending;
 mod fairness;
 mod fetching;
+mod holds;
 mod hosts;
 mod limits;
 mod linking;

@@ -1,5 +1,6 @@
 //! `status`: what a daemon is pulling. The daemon answers every connection to a socket of its own with one document.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ struct StatusDocument {
     fetches: (u64, u64),
     unpacks: (u64, u64),
     window_bytes: (u64, u64),
+    /// How often layers were held, by reason, since the daemon started.
+    holds: BTreeMap<String, u64>,
     pulls: Vec<PullStatus>,
 }
 
@@ -154,6 +157,11 @@ impl From<Status> for StatusDocument {
             fetches: snapshot.fetches,
             unpacks: snapshot.unpacks,
             window_bytes: snapshot.window_bytes,
+            holds: snapshot
+                .holds
+                .iter()
+                .map(|(reason, count)| (word(reason), *count))
+                .collect(),
             pulls: pulls.collect(),
         }
     }
@@ -173,6 +181,13 @@ impl StatusDocument {
             HumanBytes(self.window_bytes.0),
             HumanBytes(self.window_bytes.1),
         );
+        if !self.holds.is_empty() {
+            let counted = self
+                .holds
+                .iter()
+                .map(|(reason, count)| format!("{reason} {count}"));
+            println!("held so far: {}", counted.collect::<Vec<_>>().join(", "));
+        }
         for pull in &self.pulls {
             println!("\n{}", pull.image);
             for (layer, index) in pull.layers.iter().zip(0..) {

@@ -154,6 +154,18 @@ pub(super) static KEYS: &[Key] = &[
          \"multipart\" (as containerd 2.1) and \"sequential\" (as containerd) first store them; they are for comparisons.",
     ),
     key(
+        "parapull.fetch_order",
+        Kind::FetchOrder(|s| &mut s.fetch_order),
+        "Which layer is fetched next: \"longest-path\" (a layer someone waits for, then the one that still takes longest),\n\
+         \"round-robin\" or \"bottom-up\". \"auto\": the strategy's.",
+    ),
+    key(
+        "parapull.unpack_order",
+        Kind::UnpackOrder(|s| &mut s.unpack_order),
+        "Which layer is unpacked next: \"longest-path\" or \"bottom-up\" when streamed, \"completion\" or \"chain\" when layers\n\
+         are stored first. \"auto\": the strategy's.",
+    ),
+    key(
         DISCARD,
         Kind::Flag(|s| &mut s.discard_unpacked_layers),
         "Whether compressed layers are thrown away once unpacked, so that only files are written to the disk.\n\
@@ -483,6 +495,7 @@ mod tests {
             Kind::SizeOrAuto(_) | Kind::Chunk(_) | Kind::Size(_) => Found::Text("77MiB".into()),
             Kind::Duration { .. } => Found::Text("77s".into()),
             Kind::Strategy(_) => Found::Text("multipart".into()),
+            Kind::FetchOrder(_) | Kind::UnpackOrder(_) => Found::Text("bottom-up".into()),
             Kind::Sync(_) => Found::Text("layer".into()),
             Kind::Resume(_) => Found::Text("bytes".into()),
             Kind::Path(_) | Kind::Text(_) => Found::Text("77".into()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parapull_engine::{HostRules, Limits, LimitsError, Timing};
+use parapull_engine::{HostRules, Limits, LimitsError, Scheduling, Timing};
 use parapull_scenario::{ByteSize, LimitsSpec, Setting};
 
 use super::error::{ConfigError, Problem};
@@ -139,9 +139,27 @@ impl Config {
         Ok(parapull_engine::Config {
             seed,
             limits,
-            scheduling: self.settings.strategy.scheduling(),
+            scheduling: self.scheduling()?,
             timing: self.timing(),
             hosts: self.hosts(),
+        })
+    }
+
+    /// In which order things are done.
+    fn scheduling(&self) -> Result<Scheduling, ConfigError> {
+        let settings = &self.settings;
+        let strategy = settings.strategy.scheduling();
+        let ordered = strategy.ordered(settings.fetch_order, settings.unpack_order);
+        ordered.map_err(|error| {
+            let path = "parapull.unpack_order";
+            ConfigError::Invalid {
+                origin: self.origin_shown().to_owned(),
+                problems: vec![Problem {
+                    line: keys::at(path).and_then(|key| self.given(key).source.line()),
+                    key: Some(path.to_owned()),
+                    message: error.to_string(),
+                }],
+            }
         })
     }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use parapull_engine::Strategy;
+use parapull_engine::{FetchOrder, Strategy, UnpackOrder};
 use parapull_scenario::{ByteSize, Setting};
 
 use crate::store::SyncPolicy;
@@ -14,6 +14,10 @@ use crate::store::SyncPolicy;
 pub struct Settings {
     /// `strategy`.
     pub strategy: Strategy,
+    /// `fetch_order`; the strategy's when there is none.
+    pub fetch_order: Option<FetchOrder>,
+    /// `unpack_order`; the strategy's when there is none.
+    pub unpack_order: Option<UnpackOrder>,
     /// `enable` of SOCI's table; see [`Config::pulls`](super::Config::pulls).
     pub enable: bool,
     /// `experimental_parallel_pull_as_fallback` of SOCI's table; see [`Config::pulls`](super::Config::pulls).
@@ -131,6 +135,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             strategy: Strategy::Streamed,
+            fetch_order: None,
+            unpack_order: None,
             enable: true,
             enable_as_fallback: false,
             fetches: Concurrency::Auto,

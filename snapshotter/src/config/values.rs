@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use parapull_engine::Strategy;
+use parapull_engine::{FetchOrder, Strategy, UnpackOrder};
 use parapull_scenario::{ByteSize, Setting};
 use toml::de::DeValue;
 
@@ -41,6 +42,10 @@ pub(super) enum Kind {
     },
     /// A strategy.
     Strategy(fn(&mut Settings) -> &mut Strategy),
+    /// An order of fetching, or `"auto"`.
+    FetchOrder(fn(&mut Settings) -> &mut Option<FetchOrder>),
+    /// An order of unpacking, or `"auto"`.
+    UnpackOrder(fn(&mut Settings) -> &mut Option<UnpackOrder>),
     /// When to sync.
     Sync(fn(&mut Settings) -> &mut SyncPolicy),
     /// What to resume.
@@ -171,6 +176,8 @@ impl Kind {
             Self::Size(of) => *of(settings) = size_of_something(found)?,
             Self::Duration { of, min, max } => *of(settings) = duration(found, min, max)?,
             Self::Strategy(of) => *of(settings) = text(found)?.parse().ok()?,
+            Self::FetchOrder(of) => *of(settings) = order(found)?,
+            Self::UnpackOrder(of) => *of(settings) = order(found)?,
             Self::Sync(of) => *of(settings) = named(found, &SYNC_NAMES)?,
             Self::Resume(of) => *of(settings) = named(found, &Resume::NAMES)?,
             Self::Path(of) => *of(settings) = not_empty(text(found)?).map(PathBuf::from),
@@ -208,6 +215,14 @@ impl Kind {
                 humantime::format_duration(max)
             ),
             Self::Strategy(_) => one_of(Strategy::ALL.map(Strategy::name)),
+            Self::FetchOrder(_) => format!(
+                "{} or \"auto\"",
+                one_of(FetchOrder::ALL.map(FetchOrder::name))
+            ),
+            Self::UnpackOrder(_) => format!(
+                "{} or \"auto\"",
+                one_of(UnpackOrder::ALL.map(UnpackOrder::name))
+            ),
             Self::Sync(_) => one_of(SYNC_NAMES.map(|(name, _)| name)),
             Self::Resume(_) => one_of(Resume::NAMES.map(|(name, _)| name)),
             Self::Path(_) => "a path, or \"\" for none".to_owned(),
@@ -244,6 +259,8 @@ impl Kind {
                 quoted(&humantime::format_duration(*of(settings)).to_string())
             }
             Self::Strategy(of) => quoted(of(settings).name()),
+            Self::FetchOrder(of) => quoted(of(settings).map_or(AUTO, FetchOrder::name)),
+            Self::UnpackOrder(of) => quoted(of(settings).map_or(AUTO, UnpackOrder::name)),
             Self::Sync(of) => quoted(name_of(*of(settings), &SYNC_NAMES)),
             Self::Resume(of) => quoted(name_of(*of(settings), &Resume::NAMES)),
             Self::Path(of) => quoted(
@@ -285,6 +302,13 @@ fn or_auto<T>(found: &Found, value: impl Fn(&Found) -> Option<T>) -> Option<Sett
         return Some(Setting::Auto);
     }
     value(found).map(Setting::Is)
+}
+
+fn order<T: FromStr>(found: &Found) -> Option<Option<T>> {
+    if found.is_auto() {
+        return Some(None);
+    }
+    text(found)?.parse().ok().map(Some)
 }
 
 fn concurrency(found: &Found) -> Option<Concurrency> {

@@ -221,6 +221,7 @@ impl<P: Clone> Pulls<P> {
             Event::Degraded { .. }
             | Event::Retrying { .. }
             | Event::LayerKept { .. }
+            | Event::Held { .. }
             | Event::NewLife { .. } => None,
         }
     }
