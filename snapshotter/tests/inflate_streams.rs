@@ -1,6 +1,8 @@
 //! What is inflated ahead of its reader is, bit for bit, what was compressed: by Go's gzip at its levels, and by zlib's
 //! strategies, which make streams of nothing but stored, fixed or Huffman-only blocks.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

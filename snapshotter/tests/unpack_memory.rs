@@ -4,6 +4,8 @@
 //! process, whose peak it reads. `PARAPULL_HUGE_LAYER_MIB` makes the layer larger (`cargo xtask soak` takes 10 GiB, in
 //! release mode): guessing is slow without optimisation, so an ordinary run lets it work on less.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 use std::thread;
