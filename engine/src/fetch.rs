@@ -374,6 +374,9 @@ impl Engine {
         }
         if let Some(blob) = self.blobs.get_unranked_mut(&fetch.blob) {
             blob.open.remove(&id);
+            if blob.open.is_empty() {
+                self.holds.touched.push(blob.layer);
+            }
             if blob.mode == Mode::Whole(Some(id)) {
                 blob.mode = Mode::Whole(None);
                 self.blobs.touch(fetch.blob);
