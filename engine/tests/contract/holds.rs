@@ -1,7 +1,5 @@
 //! What is told of work that could go on and does not, and the orders in which it may go on.
 
-#![expect(clippy::unwrap_used, reason = "a broken test should stop")]
-
 use parapull_engine::*;
 
 use crate::bench::{Bench, MIB, limits};
