@@ -61,6 +61,16 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
         ),
         ("[parapull]\nwindow = [1]", "not an array"),
         ("[parapull.window]\na = 1", "not a table"),
+        (
+            "[parapull]\nmount_options = \"volatile\"",
+            "parapull.mount_options: must be an array of texts without commas, none of them a directory, not \"volatile\"",
+        ),
+        (
+            "[parapull]\nmount_options = [\"volatile\", \"upperdir=/tmp\"]",
+            "parapull.mount_options: must be an array of texts",
+        ),
+        ("[parapull]\nmount_options = [\"a,b\"]", "not an array"),
+        ("[parapull]\nmount_options = [1]", "not an array"),
         ("[parapull]\nwindow = 1.5", "not 1.5"),
         (
             "[parapull]\nthreads = 99999999999999999999999",
