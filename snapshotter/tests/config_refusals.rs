@@ -61,16 +61,6 @@ fn what_is_wrong_is_told_with_line_key_and_remedy() {
         ),
         ("[parapull]\nwindow = [1]", "not an array"),
         ("[parapull.window]\na = 1", "not a table"),
-        (
-            "[parapull]\nmount_options = \"volatile\"",
-            "parapull.mount_options: must be an array of texts without commas, none of them a directory, not \"volatile\"",
-        ),
-        (
-            "[parapull]\nmount_options = [\"volatile\", \"upperdir=/tmp\"]",
-            "parapull.mount_options: must be an array of texts",
-        ),
-        ("[parapull]\nmount_options = [\"a,b\"]", "not an array"),
-        ("[parapull]\nmount_options = [1]", "not an array"),
         ("[parapull]\nwindow = 1.5", "not 1.5"),
         (
             "[parapull]\nthreads = 99999999999999999999999",
@@ -276,4 +266,27 @@ fn nesting_has_an_end() {
 fn overridden(overrides: &[&str]) -> Result<Config, ConfigError> {
     let overrides: Vec<_> = overrides.iter().map(|text| (*text).to_owned()).collect();
     Config::default().with_overrides(&overrides)
+}
+
+#[test]
+fn mount_options_that_cannot_stand_beside_a_snapshot_s_own_are_refused() {
+    for (options, refused) in [
+        (r#""volatile""#, true),
+        (r#"["volatile", "upperdir=/tmp"]"#, true),
+        (r#"["a,b"]"#, true),
+        (r#"[""]"#, true),
+        ("[1]", true),
+        (r#"["volatile", "metacopy=off"]"#, false),
+        ("[]", false),
+    ] {
+        let read = Config::from_toml(&format!("[parapull]\nmount_options = {options}"), "test");
+        assert_eq!(read.is_err(), refused, "{options}");
+        let said = read
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        let named =
+            said.contains("parapull.mount_options: must be an array of texts without commas");
+        assert_eq!(named, refused, "{said}");
+    }
 }
