@@ -23,6 +23,7 @@ mod path;
 pub mod probe;
 mod progress;
 mod room;
+mod sharing;
 mod sink;
 mod spec;
 mod stream;
