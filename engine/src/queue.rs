@@ -89,6 +89,11 @@ impl FetchQueue {
         before.map(place) != Some(place(rank))
     }
 
+    /// Whether an image has something to fetch.
+    pub(crate) fn has_more(&self, image: ImageId) -> bool {
+        self.of_images.contains_key(&image)
+    }
+
     /// The images that have something to fetch, from `at` on and around.
     fn ring(&self, at: ImageId) -> impl Iterator<Item = ImageId> + Clone {
         let (after, before) = (self.of_images.range(at..), self.of_images.range(..at));
@@ -207,6 +212,16 @@ impl Engine {
             }
         }
         Look::Nothing
+    }
+
+    /// Whether something of the most urgent kind could be asked for now: a repetition, or what keeps a lane fed.
+    pub(crate) fn has_urgent_steps(&mut self) -> bool {
+        self.refresh_queue();
+        self.turn = None;
+        let urgent = |rank: &&Rank| rank.0 == 0;
+        let ranks = self.queue.of_images.values();
+        let mut urgent = ranks.flat_map(|ranks| ranks.iter().take_while(urgent));
+        urgent.any(|rank| self.step(&self.blobs[&rank.5]).is_ok())
     }
 
     /// The most urgent repetition that a permit is there for: it needs no room.

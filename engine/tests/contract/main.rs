@@ -5,6 +5,7 @@ mod bench;
 mod ending;
 mod fairness;
 mod fetching;
+mod hedging;
 mod hosts;
 mod limits;
 mod linking;
