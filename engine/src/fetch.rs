@@ -25,14 +25,6 @@ pub(crate) enum Step {
 
 impl Engine {
     pub(crate) fn admit_fetches(&mut self) {
-        if self.pieces_shrank {
-            let whole = self.plan(true).piece_bytes_max;
-            let ranged = self.plan(false).piece_bytes_max;
-            for blob in self.blobs.values_mut() {
-                let in_ranges = blob.mode == Mode::Ranged;
-                blob.recut(if in_ranges { ranged } else { whole });
-            }
-        }
         while let Some((blob, step)) = self.next_step() {
             match step {
                 Step::Repeat(chunk) => self.fetch(blob, chunk),
@@ -213,7 +205,7 @@ impl Engine {
         };
         blob.source = source;
         blob.due.remove(&chunk);
-        blob.open.insert(op);
+        blob.open.push(op);
         let entry = blob.chunk_mut(chunk);
         entry.state = ChunkState::InFlight(op);
         let attempt = blob.failed_attempts(chunk, source) + 1;

@@ -45,7 +45,11 @@ extern crate std;
 #[macro_use]
 mod mutant;
 
+<<<<<<< HEAD
 mod allowance;
+=======
+mod ascending;
+>>>>>>> main
 mod blob;
 mod budget;
 mod callers;
@@ -67,12 +71,17 @@ mod layer;
 mod limits;
 mod links;
 mod op;
+mod ops;
 mod output;
 mod pace;
 mod plan;
 mod progress;
 mod queue;
+<<<<<<< HEAD
 mod race;
+=======
+mod ranks;
+>>>>>>> main
 mod rate;
 mod refetch;
 mod retry;
@@ -82,6 +91,7 @@ mod share;
 mod sharing;
 mod shutdown;
 mod snapshot;
+mod sorted;
 mod sources;
 mod table;
 mod threads;

@@ -187,13 +187,14 @@ impl Engine {
         }
     }
 
-    /// Ends a hedge that was answered with the whole blob, while the original goes on; whether it was one.
+    /// Ends a hedge that was answered with the whole blob, while another fetch brings its range or has brought it;
+    /// whether it was one.
     pub(crate) fn drop_refused_hedge(&mut self, id: OpId) -> bool {
-        let Some(index) = self.races.find(id) else {
+        let Some(OpKind::Fetch(fetch)) = self.ops.get(&id).map(|op| &op.kind) else {
             return false;
         };
-        let race = &self.races.all[index];
-        if race.hedge != Some(id) || race.original.is_none() {
+        let blob = self.blobs.get(&fetch.blob);
+        if blob.is_none_or(|blob| blob.chunk(fetch.chunk).state == ChunkState::InFlight(id)) {
             return false;
         }
         self.leave_race(id, 0);

@@ -317,7 +317,7 @@ fn a_host_that_asked_to_wait_is_not_asked_for_a_hedge() {
         .fail(other, FetchError::RateLimited, Some(10_000));
     race.bench.wake_for(Timer::Hedge);
     assert!(asked(&mut race.bench).is_empty());
-    race.bench.wake_for(Timer::HostReady);
+    race.bench.wake_for(Timer::RetryAfter);
     let then = asked(&mut race.bench);
     assert!(then.iter().any(|fetch| fetch.3), "{then:?}");
 }

@@ -8,7 +8,7 @@ use crate::draw::Draws;
 pub(super) fn rules(seed: u64) -> HedgeRules {
     let mut draws = Draws::new(seed ^ STREAM);
     let draws = &mut draws;
-    if draws.chance(50) {
+    if draws.chance(55) {
         return HedgeRules::off();
     }
     HedgeRules {
