@@ -225,7 +225,7 @@ impl Engine {
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
-        blob.open.insert(op);
+        blob.open.push(op);
         let (attempt, to) = (blob.failed_attempts(chunk, source) + 1, blob.destination);
         if let Some(OpKind::Fetch(fetch)) = self.ops.get(&op).map(|op| &op.kind)
             && let Some(image) = self.images.get_mut(&fetch.image.0)

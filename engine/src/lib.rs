@@ -45,11 +45,8 @@ extern crate std;
 #[macro_use]
 mod mutant;
 
-<<<<<<< HEAD
 mod allowance;
-=======
 mod ascending;
->>>>>>> main
 mod blob;
 mod budget;
 mod callers;
@@ -77,11 +74,8 @@ mod pace;
 mod plan;
 mod progress;
 mod queue;
-<<<<<<< HEAD
 mod race;
-=======
 mod ranks;
->>>>>>> main
 mod rate;
 mod refetch;
 mod retry;

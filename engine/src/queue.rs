@@ -108,7 +108,8 @@ impl FetchQueue {
 
     /// Whether an image has something to fetch.
     pub(crate) fn has_more(&self, image: ImageId) -> bool {
-        self.of_images.contains_key(&image)
+        let ranks = self.of_images.get(&image);
+        ranks.is_some_and(|ranks| !ranks.is_empty())
     }
 
     /// The images that have something to fetch, from `at` on and around.
@@ -237,7 +238,7 @@ impl Engine {
         self.turn = None;
         let urgent = |rank: &&Rank| rank.0 == 0;
         let ranks = self.queue.of_images.values();
-        let mut urgent = ranks.flat_map(|ranks| ranks.iter().take_while(urgent));
+        let mut urgent = ranks.flat_map(|ranks| ranks.all().iter().take_while(urgent));
         urgent.any(|rank| self.step(&self.blobs[&rank.5]).is_ok())
     }
 
