@@ -100,7 +100,9 @@ fn stats(bench: &mut Bench) -> PullStats {
         Event::PullFinished { stats, outcome, .. } => Some((*stats, *outcome)),
         _ => None,
     });
-    let (stats, outcome) = ended.expect("the pull is over");
+    let Some((stats, outcome)) = ended else {
+        panic!("the pull is not over");
+    };
     assert_eq!(outcome, Outcome::Ready);
     stats
 }
@@ -311,14 +313,23 @@ fn a_range_larger_than_what_may_come_twice_is_not_hedged() {
 fn a_host_that_asked_to_wait_is_not_asked_for_a_hedge() {
     let bench = bench(RULES, HostRules::default(), Strategy::Streamed);
     let mut race = all_but_the_first(bench, &[0]);
-    race.bench.pull(1, 1, &[MIB]);
-    let other = asked(&mut race.bench)[0].0;
+    race.bench.pull(1, 1, &[16 * MIB]);
+    let others = asked(&mut race.bench);
     race.bench
-        .fail(other, FetchError::RateLimited, Some(10_000));
+        .fail(others[0].0, FetchError::RateLimited, Some(10_000));
     race.bench.wake_for(Timer::Hedge);
+    for other in &others[1..] {
+        race.bench.finish_fetch(other.0);
+    }
     assert!(asked(&mut race.bench).is_empty());
     race.bench.wake_for(Timer::RetryAfter);
-    let then = asked(&mut race.bench);
+    let again = asked(&mut race.bench);
+    assert!(
+        !again[0].3,
+        "what was asked for before comes first: {again:?}"
+    );
+    race.bench.finish_fetch(again[0].0);
+    let then = [again, asked(&mut race.bench)].concat();
     assert!(then.iter().any(|fetch| fetch.3), "{then:?}");
 }
 
