@@ -79,6 +79,7 @@ mod sharing;
 mod shutdown;
 mod snapshot;
 mod sources;
+mod starving;
 mod table;
 mod threads;
 mod time;

@@ -89,6 +89,11 @@ impl FetchQueue {
         before.map(place) != Some(place(rank))
     }
 
+    /// Forgets what the last look waits for: what holds things up is measured otherwise from here on.
+    pub(crate) const fn look_again(&mut self) {
+        self.idle = None;
+    }
+
     /// The images that have something to fetch, from `at` on and around.
     fn ring(&self, at: ImageId) -> impl Iterator<Item = ImageId> + Clone {
         let (after, before) = (self.of_images.range(at..), self.of_images.range(..at));

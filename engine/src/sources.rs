@@ -19,18 +19,24 @@ impl Engine {
         if blob.is_local(chunk) {
             return Ok(SourceId::LOCAL);
         }
+        let source = self
+            .preferred_source(blob)
+            .ok_or(HoldReason::RetryAfter)?;
+        let host = self.hosts.get(&blob.host(source));
+        host.map_or(Ok(()), |host| host.may_ask(self.now))
+            .map(|()| source)
+    }
+
+    /// The source that is to be asked next, whether or not its host bears another connection; nothing while every host
+    /// wants to be left alone.
+    pub(crate) fn preferred_source(&self, blob: &Blob) -> Option<SourceId> {
         let now = self.now;
         let known = |source: &SourceId| self.hosts.get(&blob.host(*source));
         let is_held = |source: &SourceId| known(source).is_some_and(|host| host.is_held(now));
         let is_avoided = |source: &SourceId| known(source).is_some_and(|host| host.is_avoided(now));
-        let source = blob
-            .sources()
+        blob.sources()
             .find(|source| !is_held(source) && !is_avoided(source))
             .or_else(|| blob.sources().find(|source| !is_held(source)))
-            .ok_or(HoldReason::RetryAfter)?;
-        known(&source)
-            .map_or(Ok(()), |host| host.may_ask(now))
-            .map(|()| source)
     }
 
     pub(crate) fn host_mut(&mut self, id: HostId) -> &mut Host {
