@@ -19,9 +19,7 @@ impl Engine {
         if blob.is_local(chunk) {
             return Ok(SourceId::LOCAL);
         }
-        let source = self
-            .preferred_source(blob)
-            .ok_or(HoldReason::RetryAfter)?;
+        let source = self.preferred_source(blob).ok_or(HoldReason::RetryAfter)?;
         let host = self.hosts.get(&blob.host(source));
         host.map_or(Ok(()), |host| host.may_ask(self.now))
             .map(|()| source)
