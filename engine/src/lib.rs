@@ -45,6 +45,7 @@ extern crate std;
 #[macro_use]
 mod mutant;
 
+mod ascending;
 mod blob;
 mod budget;
 mod callers;
@@ -65,10 +66,12 @@ mod layer;
 mod limits;
 mod links;
 mod op;
+mod ops;
 mod output;
 mod plan;
 mod progress;
 mod queue;
+mod ranks;
 mod rate;
 mod refetch;
 mod retry;
@@ -78,6 +81,7 @@ mod share;
 mod sharing;
 mod shutdown;
 mod snapshot;
+mod sorted;
 mod sources;
 mod starving;
 mod table;

@@ -62,7 +62,7 @@ impl Engine {
         match self.permits_free(blob, chunk).err()? {
             HoldReason::Fetches | HoldReason::FetchesPerImage => Some(Wanted::Permit),
             HoldReason::HostConnections => {
-                let source = self.preferred_source(blob)?;
+                let (source, _) = self.preferred(blob)?;
                 Some(Wanted::Connection(blob.host(source)))
             }
             _ => None,

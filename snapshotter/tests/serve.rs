@@ -11,11 +11,15 @@
 mod archive;
 #[path = "serve/caller.rs"]
 mod caller;
+#[path = "conformance/containerd.rs"]
+mod containerd;
 #[path = "serve/daemon.rs"]
 mod daemon;
 #[expect(dead_code, reason = "shared with the tests of the command")]
 #[path = "pull/images.rs"]
 mod images;
+#[path = "serve/local_blobs.rs"]
+mod local_blobs;
 #[path = "serve/recorded.rs"]
 mod recorded;
 #[path = "serve/registry.rs"]

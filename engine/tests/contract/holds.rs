@@ -42,6 +42,7 @@ fn after_failure(raw: RawLimits, error: FetchError, retry_after_ms: Option<u64>)
     let mut bench = streamed(raw, &[&[40 * MIB]]);
     let (op, ..) = bench.take_fetches()[0];
     bench.fail(op, error, retry_after_ms);
+    bench.pull(1, 10, &[MIB]);
     bench
 }
 

@@ -7,29 +7,58 @@ use crate::bench::{Bench, MIB, limits};
 #[test]
 fn a_whole_read_that_waits_for_the_window_gives_back_the_connection_its_bytes_need() {
     let raw = RawLimits {
-        window_bytes_max: 8 * MIB,
-        layer_window_bytes_max: 8 * MIB,
+        slice_bytes: 8 * MIB,
+        window_bytes_max: 16 * MIB,
+        layer_window_bytes_max: 12 * MIB,
         ..limits()
     };
     let mut bench = Bench::new(Strategy::Streamed, raw);
     bench.pull(0, 0, &[88 * MIB, 40 * MIB]);
-    let of = |asked: &[(OpId, BlobId, ByteRange)], blob: u32| {
-        let mut asked = asked.iter().filter(|asked| asked.1 == BlobId(blob));
-        asked.next().expect("one of each was asked for").0
-    };
+    let lane = bench.actions.iter().find_map(|action| match action {
+        Action::StartLane {
+            op,
+            layer: LayerId(1),
+            ..
+        } => Some(*op),
+        _ => None,
+    });
     let asked = bench.take_fetches();
-    let (first, whole) = (of(&asked, 0), of(&asked, 1));
-    // The second layer is to be read as one stream; the longer one takes the room its chunk gave back.
-    bench.input(Input::RangesRefused { op: whole });
-    let second = of(&bench.take_fetches(), 0);
-    // The host bears fewer connections from here on, and the stream, which waits for room, holds the only one.
-    bench.fail(first, FetchError::RateLimited, Some(0));
-    assert!(bench.take().is_empty(), "the other chunk may come");
-    bench.fail(second, FetchError::RateLimited, Some(0));
-    assert_eq!(bench.take(), [Action::CancelOp { op: whole }]);
+    let [of_first @ .., (whole, BlobId(1), _)] = asked.as_slice() else {
+        panic!("{asked:?}");
+    };
+    // The second layer is read as one stream, and its lane lets go of what came.
+    bench.input(Input::RangesRefused { op: *whole });
+    bench.input(Input::RangeProgressed {
+        op: *whole,
+        bytes: 4 * MIB,
+        discarded: 0,
+    });
+    let larger_share = RawLimits {
+        layer_window_bytes_max: 16 * MIB,
+        ..raw
+    };
+    let limits = Limits::try_from(larger_share).expect("limits that can work");
+    bench.input(Input::LimitsChanged(limits));
+    bench.take();
+    bench.input(Input::LaneAdvanced {
+        op: lane.expect("both layers have a lane"),
+        released: 4 * MIB,
+        produced: 0,
+        entries: 0,
+        waiting: Waiting::Input,
+    });
+    let more = bench.take_fetches();
+    assert_eq!(more.len(), 1, "the longer layer takes the room");
+    // Its host comes to bear one connection only, and the stream, which waits for room, holds that one.
+    let of_first: Vec<OpId> = of_first.iter().chain(&more).map(|asked| asked.0).collect();
+    for op in of_first {
+        assert!(bench.take().is_empty(), "a chunk may still come");
+        bench.fail(op, FetchError::RateLimited, Some(0));
+    }
+    assert_eq!(bench.take(), [Action::CancelOp { op: *whole }]);
     bench.input(Input::OpCancelled {
-        op: whole,
-        received: 0,
+        op: *whole,
+        received: 4 * MIB,
     });
     assert_eq!(bench.take_fetches()[0].1, BlobId(0));
 }

@@ -14,6 +14,7 @@ mod failure;
 mod fetch;
 mod kept;
 mod lane;
+mod local;
 mod names;
 mod placed;
 mod pulls;
@@ -28,6 +29,7 @@ use tokio::task::JoinHandle;
 
 pub use advice::Advice;
 pub use failure::{PullError, with_sources};
+pub use local::LocalBlobs;
 pub use pulls::FAILURE_TOLD_WITHIN;
 pub use recorder::{Recorder, RecorderError};
 pub use request::{LayerReport, PullReport, PullRequest, Status};

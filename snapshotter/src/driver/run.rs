@@ -221,7 +221,7 @@ impl<P: Placement> Run<P> {
                 layer: *id,
                 chain: self.names.chain(image, *chain),
                 hosts: self.names.hosts(*blob),
-                have: self.have(image, *id, index < request.in_place),
+                have: self.have(image, (*blob, *id), index < request.in_place),
             })
             .collect();
         self.pulls.begin(image, request, &ids, finished);
@@ -234,7 +234,7 @@ impl<P: Placement> Run<P> {
     }
 
     /// What of a layer is here already.
-    fn have(&mut self, image: ImageId, layer: LayerId, in_place: bool) -> Have {
+    fn have(&mut self, image: ImageId, (blob, layer): (BlobId, LayerId), in_place: bool) -> Have {
         let Some(name) = self.names.layer_name(layer) else {
             return Have::Nothing;
         };
@@ -244,6 +244,12 @@ impl<P: Placement> Run<P> {
             Have::Staged
         } else if self.placed.find(name).is_some() {
             Have::Elsewhere
+        } else if self
+            .names
+            .blob(blob)
+            .is_some_and(|blob| blob.local.is_some())
+        {
+            Have::LocalBlob
         } else {
             Have::Nothing
         }

@@ -222,7 +222,7 @@ impl Pulls {
         key: &JobKey,
     ) -> Result<Started, RemoteError> {
         let source = self.images.image(&call.namespace, &call.request).await?;
-        let (image, registry) = (source.image, source.registry);
+        let (image, registry, is_local) = (source.image, source.registry, source.is_local);
         if let Some(reason) = unsupported(&image) {
             return Ok(Started::Left(reason));
         }
@@ -237,11 +237,20 @@ impl Pulls {
             // Not a layer of the manifest it names.
             return Ok(Started::Refused(RemoteOutcome::Fallback));
         };
+        let in_place = self.in_place(call, &chains[first..]);
+        let local = match is_local {
+            true => {
+                let wanted = first + in_place;
+                let looked_up = self.images.local_blobs(&call.namespace, &image, wanted);
+                Some(looked_up.await)
+            }
+            false => None,
+        };
         let request = PullRequest::new(image, registry, first).map_err(|error| RemoteError {
             class: RemoteErrorClass::Unavailable,
             message: format!("{}: {error}", call.request.image_ref),
         })?;
-        let request = request.with_in_place(self.in_place(call, &chains[first..]));
+        let request = request.with_in_place(in_place).with_local_blobs(local);
         let pull = self
             .driver
             .pull(request)
@@ -255,6 +264,7 @@ impl Pulls {
                 manifest = %key.manifest,
                 outcome = ?report.outcome,
                 bytes_fetched = report.stats.bytes_fetched,
+                bytes_local = report.stats.bytes_local,
                 "pull finished"
             );
             pulls.store.sync_soon();

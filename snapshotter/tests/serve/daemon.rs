@@ -1,4 +1,4 @@
-//! The real program without containerd, in a folder of its own.
+//! The real program in a folder of its own; where there is a containerd at all, its socket lies in the same folder.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -34,7 +34,7 @@ impl Daemon {
     }
 
     fn run(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let (root, socket) = (folder.join("root"), folder.join("s.sock"));
+        let (root, socket) = (folder.join("store"), folder.join("s.sock"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_parapull-snapshotter"));
         command
             .arg("serve")
@@ -44,7 +44,7 @@ impl Daemon {
             .arg("--address")
             .arg(format!("unix://{}", socket.display()))
             .arg("--containerd-address")
-            .arg(folder.join("no-containerd.sock"))
+            .arg(folder.join("containerd.sock"))
             .env_remove("LISTEN_FDS")
             .stdin(Stdio::null())
             .args(arguments);

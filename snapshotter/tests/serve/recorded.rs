@@ -70,8 +70,6 @@ async fn record(folder: &Path) -> PathBuf {
     fs::write(&config, configuration(&traces, 3)).unwrap();
     let daemon = Daemon::start_with(folder, &config);
 
-    let trace = only_file(&traces);
-    let recorded = |what: &str| fs::read_to_string(&trace).unwrap().contains(what);
     let callers = served.iter();
     let mut callers = callers.map(|(name, image)| Caller::new(image, registry.reference(name)));
     let mut client = daemon.client().await;
@@ -79,6 +77,8 @@ async fn record(folder: &Path) -> PathBuf {
     for index in 0..TOP {
         leaver.link(&mut client, index).await;
     }
+    let trace = only_file(&traces);
+    let recorded = |what: &str| fs::read_to_string(&trace).unwrap().contains(what);
     let left = leaver.request(TOP);
     let left = tokio::spawn(async move { client.prepare(left).await });
     let awaited = format!(r#""LayerAwaited":{{"image":0,"index":{TOP}}}"#);

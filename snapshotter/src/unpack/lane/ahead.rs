@@ -180,15 +180,17 @@ fn decode<R: Read + Send>(
     threads: u32,
     controls: Controls<'_>,
 ) -> Result<Stop<R>, UnpackError> {
-    // The first buffer shows which decompressor is needed.
+    // A buffer in order comes first, which shows what decompressor is needed, and last, which finds the stream's end.
     let mut may_guess = false;
+    let mut is_suited = true;
     loop {
         if controls.threads.threads() != threads {
             return Ok(Stop::Resized(decoder));
         }
-        if may_guess && threads >= GUESSING_THREADS_MIN {
+        if may_guess && is_suited && threads >= GUESSING_THREADS_MIN {
+            may_guess = false;
             let ended = decode_in_parallel(&mut decoder, free, decoded, threads, controls)?;
-            may_guess = ended != Ended::Unsuited;
+            is_suited = ended != Ended::Unsuited;
             continue;
         }
         controls.progress.wait_for(Waiting::Disk);
@@ -205,6 +207,7 @@ fn decode<R: Read + Send>(
         if decoded.send(buffer).is_err() {
             return Ok(Stop::Resized(decoder));
         }
+        may_guess = true;
     }
 }
 
