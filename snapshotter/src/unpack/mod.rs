@@ -22,6 +22,7 @@ mod path;
 #[doc(hidden)]
 pub mod probe;
 mod progress;
+mod sharing;
 mod sink;
 mod spec;
 mod stream;
