@@ -1,5 +1,7 @@
 //! Limits that change while pulls run.
 
+#![expect(clippy::expect_used, reason = "a test may panic")]
+
 use parapull_engine::*;
 
 use crate::bench::{Bench, MIB, limits};

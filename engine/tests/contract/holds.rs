@@ -1,5 +1,7 @@
 //! Everything that waits says for what.
 
+#![expect(clippy::expect_used, reason = "a test may panic")]
+
 use std::path::Path;
 
 use parapull_engine::*;

@@ -1,5 +1,7 @@
 //! Which test holds the engine to which decision. This is where to look a decision up; the last test keeps it true.
 
+#![expect(clippy::expect_used, reason = "a test may panic")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
