@@ -247,6 +247,7 @@ impl Engine {
         self.admit_lanes();
         self.admit_urgent_hedges();
         self.admit_fetches();
+        self.yield_starved();
         self.admit_hedges();
         self.admit_threads();
         self.watch_hosts();

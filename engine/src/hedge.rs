@@ -198,7 +198,7 @@ impl Engine {
         let mut images = self.layers[&blob.layer].wanted.iter();
         asked
             && (blob.destination == Destination::Spool
-                || images.all(|place| !self.queue.has_more(place.image)))
+                || images.all(|place| !self.queue.is_for(place.image)))
     }
 
     /// Asks for the rest of a range a second time.

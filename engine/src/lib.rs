@@ -87,6 +87,7 @@ mod shutdown;
 mod snapshot;
 mod sorted;
 mod sources;
+mod starving;
 mod table;
 mod threads;
 mod time;

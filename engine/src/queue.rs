@@ -100,16 +100,15 @@ impl FetchQueue {
     }
 
     /// Whether an image has something to fetch.
-    fn is_for(&self, image: ImageId) -> bool {
+    pub(crate) fn is_for(&self, image: ImageId) -> bool {
         self.of_images
             .get(&image)
             .is_some_and(|ranks| !ranks.is_empty())
     }
 
-    /// Whether an image has something to fetch.
-    pub(crate) fn has_more(&self, image: ImageId) -> bool {
-        let ranks = self.of_images.get(&image);
-        ranks.is_some_and(|ranks| !ranks.is_empty())
+    /// Forgets what the last look waits for: what holds things up is measured otherwise from here on.
+    pub(crate) const fn look_again(&mut self) {
+        self.idle = None;
     }
 
     /// The images that have something to fetch, from `at` on and around.
