@@ -1,6 +1,6 @@
 //! Chunks: what was never asked for is cut anew when limits change, or when more is known of the host it comes from.
 //!
-//! The sizes are computed in [`crate::plan`]; what is known of hosts is learned in [`crate::pace`]. A chunk that was
+//! The sizes are computed in [`crate::plan`]; what is known of hosts is learned in [`crate::tempo`]. A chunk that was
 //! asked for stays what it is.
 
 use alloc::vec::Vec;
@@ -10,8 +10,8 @@ use crate::engine::Engine;
 use crate::host::Host;
 use crate::id::BlobId;
 use crate::op::Fetch;
-use crate::pace::{Fetched, Pace};
 use crate::plan::{self, Known};
+use crate::tempo::{Fetched, Tempo};
 
 impl Engine {
     /// Cuts blobs anew where that is due.
@@ -64,20 +64,20 @@ impl Engine {
         let of_images = raw.fetches_per_image_max.saturating_mul(images.max(1));
         let connections = host.map_or(u64::MAX, Host::ceiling);
         let permits = u64::from(raw.fetches_max.min(of_images)).min(connections);
-        let unknown = Pace::default();
-        let pace = host.map_or(&unknown, |host| &host.pace);
+        let unknown = Tempo::default();
+        let tempo = host.map_or(&unknown, |host| &host.tempo);
         let requests = self.config.hosts.requests_per_second_max;
         plan::chosen_bytes(&Known {
             bounds: (raw.chunk_bytes_min, raw.chunk_bytes_max),
             work_bytes,
             permits,
-            lasting_bytes: pace.lasting_bytes(),
-            seldom_bytes: pace.seldom_bytes(requests, permits),
+            lasting_bytes: tempo.lasting_bytes(),
+            seldom_bytes: tempo.seldom_bytes(requests, permits),
         })
     }
 
     /// Learns what a range that ended well says about its host.
-    pub(crate) fn note_pace(&mut self, fetch: &Fetch) {
+    pub(crate) fn note_tempo(&mut self, fetch: &Fetch) {
         let Some(host) = fetch.host else { return };
         let fetched = Fetched {
             asked_at: fetch.asked_at,
@@ -85,7 +85,7 @@ impl Engine {
             ended_at: self.now,
             bytes: fetch.kept,
         };
-        if self.host_mut(host).pace.learn(&fetched) && self.config.limits.chooses_chunks() {
+        if self.host_mut(host).tempo.learn(&fetched) && self.config.limits.chooses_chunks() {
             self.recut_due = true;
         }
     }

@@ -7,6 +7,7 @@ use crate::config::HostRules;
 use crate::pace::Pace;
 use crate::rate::RequestRate;
 use crate::snapshot::HoldReason;
+use crate::tempo::Tempo;
 use crate::time::Instant;
 
 /// A host that blobs are read from. It is remembered as long as the engine lives.
@@ -23,7 +24,7 @@ pub(crate) struct Host {
     /// How long it is not raised after the next time too many connections were seen.
     raise_ms: u64,
     rate: RequestRate,
-    pub(crate) pace: Pace,
+    pub(crate) tempo: Tempo,
     /// It asked not to be asked before.
     held_until: Instant,
     /// Failures in a row.
@@ -38,6 +39,8 @@ pub(crate) struct Host {
     pub(crate) heard_at: Instant,
     /// What its first bytes take when nothing is in their way.
     first_byte_nanos: u64,
+    /// What its ranges usually take.
+    pub(crate) pace: Pace,
     /// When time alone lets it be asked again, if that is watched.
     pub(crate) timer: Option<Instant>,
 }
@@ -51,7 +54,7 @@ impl Host {
             raise_at: Instant::ZERO,
             raise_ms: rules.raise_ms,
             rate: RequestRate::per_second(rules.requests_per_second_max),
-            pace: Pace::default(),
+            tempo: Tempo::default(),
             held_until: Instant::ZERO,
             failures: 0,
             cooling_until: None,
@@ -59,6 +62,7 @@ impl Host {
             whole_until: Instant::ZERO,
             heard_at: Instant::ZERO,
             first_byte_nanos: 0,
+            pace: Pace::new(),
             timer: None,
         }
     }
@@ -117,6 +121,7 @@ impl Host {
 
     /// A fetch sent its first byte; `nanos` after it was asked for.
     pub(crate) const fn spoke(&mut self, nanos: u64) {
+        self.pace.spoke(nanos);
         // The least time is what the host takes; the rest is queues, so it follows those slowly.
         self.first_byte_nanos = if self.first_byte_nanos == 0 || nanos < self.first_byte_nanos {
             nanos
@@ -179,7 +184,7 @@ impl Host {
     pub(crate) fn hold(&mut self, now: Instant, ms: u64) {
         if !self.is_held(now) {
             self.lower(self.open.div_ceil(2));
-            self.pace.slow_down();
+            self.tempo.slow_down();
         }
         self.held_until = self.held_until.max(now.after_millis(ms));
         self.raise_at = self.raise_at.max(self.held_until);

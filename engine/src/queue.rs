@@ -100,13 +100,13 @@ impl FetchQueue {
     }
 
     /// Whether an image has something to fetch.
-    fn is_for(&self, image: ImageId) -> bool {
+    pub(crate) fn is_for(&self, image: ImageId) -> bool {
         self.of_images
             .get(&image)
             .is_some_and(|ranks| !ranks.is_empty())
     }
 
-    /// Pieces have changed: what the last look waits for may be wrong.
+    /// Forgets what the last look waits for: what holds things up is measured otherwise from here on.
     pub(crate) const fn look_again(&mut self) {
         self.idle = None;
     }
@@ -231,6 +231,16 @@ impl Engine {
         Look::Nothing
     }
 
+    /// Whether something of the most urgent kind could be asked for now: a repetition, or what keeps a lane fed.
+    pub(crate) fn has_urgent_steps(&mut self) -> bool {
+        self.refresh_queue();
+        self.turn = None;
+        let urgent = |rank: &&Rank| rank.0 == 0;
+        let ranks = self.queue.of_images.values();
+        let mut urgent = ranks.flat_map(|ranks| ranks.all().iter().take_while(urgent));
+        urgent.any(|rank| self.step(&self.blobs[&rank.5]).is_ok())
+    }
+
     /// The most urgent repetition that a permit is there for: it needs no room.
     fn next_repeat(&self) -> Option<(BlobId, Step)> {
         let due = |rank: &&Rank| rank.0 == 0;
@@ -335,7 +345,7 @@ impl Engine {
                 let awaited = self.is_awaited(layer);
                 let remaining = Reverse(blob.remaining_nanos());
                 (
-                    Self::tier(blob),
+                    self.tier(blob),
                     u64::from(waits),
                     !awaited,
                     remaining,
@@ -357,8 +367,14 @@ impl Engine {
 
     /// Repeat what is charged already and keep every running lane fed (0), then let lanes run ahead (1), then look ahead
     /// for layers without a lane (2).
-    fn tier(blob: &Blob) -> u8 {
-        let floor = LANE_FLOOR_PIECES.saturating_mul(blob.cut_bytes);
+    fn tier(&self, blob: &Blob) -> u8 {
+        let limits = &self.config.limits;
+        let piece = if limits.chooses_chunks() {
+            blob.cut_bytes
+        } else {
+            limits.piece_bytes_max()
+        };
+        let floor = LANE_FLOOR_PIECES.saturating_mul(piece);
         if !blob.due.is_empty() || blob.laned && blob.charge.amount() < floor {
             0
         } else if blob.laned {

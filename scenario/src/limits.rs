@@ -99,7 +99,7 @@ impl LimitsSpec {
     ///   a typical registry = 720 MB/s, which feeds eight inflating cores at ratio 2.4 (8 × 740 / 2.4 = 2.5 GB/s is the
     ///   bound, but one layer seldom has them all). In total four images' worth.
     /// - *chunk* 8 MiB: at 90 MB/s and 20 ms to the first byte, 82 % of a connection is used; 16 MiB would give 90 % but
-    ///   double what a lane must be kept ahead. `streamed` chooses by what it measures of each host (`engine/src/pace.rs`),
+    ///   double what a lane must be kept ahead. `streamed` chooses by what it measures of each host (`engine/src/tempo.rs`),
     ///   unless a size is set: from 1 MiB, where a request costs the node about as much as its bytes do, to 32 MiB, or the
     ///   largest power of two of which every lane can have one in three quarters of the window and a layer four in its
     ///   share; 8 MiB at least.

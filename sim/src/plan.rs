@@ -75,6 +75,7 @@ impl Plan {
                     .map_err(ScenarioError::Orders)?,
                 timing: scenario.timing.unwrap_or_default(),
                 hosts: scenario.hosts.unwrap_or_default(),
+                hedging: scenario.hedging.unwrap_or_default(),
             },
             limit_changes: Vec::new(),
             blobs: Vec::new(),

@@ -2,15 +2,25 @@
 
 #[path = "../bench/mod.rs"]
 mod bench;
+mod changing;
 mod chunks;
 mod ending;
 mod fairness;
 mod fetching;
+mod hedging;
+mod held;
 mod holds;
 mod hosts;
+mod invariants;
 mod limits;
 mod linking;
 mod local;
+mod map;
+mod order;
 mod progress;
 mod properties;
+mod retrying;
+mod sharing;
 mod shutdown;
+mod standstill;
+mod window;

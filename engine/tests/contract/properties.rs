@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken test should stop")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parapull_engine::{
     Action, BlobId, ByteRange, FetchMode, Input, OpId, Outcome, RawLimits, Strategy as Way,
@@ -42,10 +42,12 @@ fn any_limits() -> impl Strategy<Value = RawLimits> {
 struct Seen {
     arrived: BTreeMap<BlobId, BTreeMap<u64, u64>>,
     open: BTreeMap<OpId, (BlobId, ByteRange, u64)>,
+    closed: BTreeSet<OpId>,
 }
 
 impl Seen {
     fn arrive(&mut self, op: OpId, bytes: u64) {
+        self.closed.insert(op);
         if let Some((blob, range, _)) = self.open.remove(&op)
             && bytes > 0
         {
@@ -87,7 +89,9 @@ fn pull(limits: RawLimits, sizes: &[u64], choices: &[(usize, u8, u64)]) -> (Benc
                 ..
             } = *action
             {
-                seen.open.insert(op, (blob, range, credit));
+                if !seen.closed.contains(&op) {
+                    seen.open.insert(op, (blob, range, credit));
+                }
             }
         }
         seen.check(&limits);
@@ -113,6 +117,10 @@ fn pull(limits: RawLimits, sizes: &[u64], choices: &[(usize, u8, u64)]) -> (Benc
             }
             (Action::FetchRange { .. }, Some((_, range, _))) => {
                 seen.arrive(op, range.len());
+                bench.perform(action);
+            }
+            (Action::CancelOp { op }, _) => {
+                seen.arrive(op, 0);
                 bench.perform(action);
             }
             _ => bench.perform(action),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parapull_engine::{HostRules, Limits, LimitsError, Scheduling, Timing};
+use parapull_engine::{HedgeRules, HostRules, Limits, LimitsError, Scheduling, Timing};
 use parapull_scenario::{ByteSize, LimitsSpec, Setting};
 
 use super::error::{ConfigError, Problem};
@@ -161,6 +161,7 @@ impl Config {
             scheduling: self.scheduling()?,
             timing: self.timing(),
             hosts: self.hosts(),
+            hedging: HedgeRules::off(),
         })
     }
 
