@@ -102,6 +102,10 @@ pub(super) fn run(order: &LaneOrder, facts: &Facts) {
 }
 
 fn unpack(order: &LaneOrder, position: Position, facts: &Facts) -> Result<Unpacked, UnpackError> {
+    let bounds = order.bounds.clone().within(&order.directory);
+    if let Some(room) = &bounds.room {
+        room.check(order.spec.size)?;
+    }
     let reader = order
         .input
         .reader(reporter(order, facts.clone()))
@@ -118,7 +122,7 @@ fn unpack(order: &LaneOrder, position: Position, facts: &Facts) -> Result<Unpack
         &order.spec,
         order.index.indexing(),
         Box::new(sink),
-        &order.bounds,
+        &bounds,
         controls,
     )
 }
