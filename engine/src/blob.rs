@@ -255,6 +255,11 @@ impl Blob {
         self.completed.is_some()
     }
 
+    /// Whether every byte is here.
+    pub(crate) fn is_present(&self) -> bool {
+        self.frontier == self.chunk_count()
+    }
+
     /// Whether a chunk remains that was never issued.
     pub(crate) fn has_next(&self) -> bool {
         self.next < self.chunk_count()

@@ -114,7 +114,7 @@ impl Engine {
         self.step(blob).err().unwrap_or(HoldReason::Nothing)
     }
 
-    fn permits_free(&self, blob: &Blob, chunk: u32) -> Result<(), HoldReason> {
+    pub(crate) fn permits_free(&self, blob: &Blob, chunk: u32) -> Result<(), HoldReason> {
         if self.budgets.fetches.free() == 0 {
             return Err(HoldReason::Fetches);
         }
@@ -288,7 +288,7 @@ impl Engine {
             self.progressed(blob_id);
             self.note_bytes(id);
         }
-        let Some(blob) = self.blobs.get_mut(&blob_id) else {
+        let Some(blob) = self.blobs.get_unranked_mut(&blob_id) else {
             return;
         };
         loop {
@@ -305,18 +305,17 @@ impl Engine {
             chunk += 1;
             base = 0;
         }
+        let is_present = blob.is_present();
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
             (fetch.chunk, fetch.base, fetch.before) = (chunk, base, before);
         }
-        self.complete_if_present(blob_id);
+        if is_present {
+            self.complete(blob_id);
+        }
     }
 
     pub(crate) fn complete_if_present(&mut self, id: BlobId) {
-        if self
-            .blobs
-            .get(&id)
-            .is_some_and(|blob| blob.frontier == blob.chunk_count())
-        {
+        if self.blobs.get(&id).is_some_and(Blob::is_present) {
             self.complete(id);
         }
     }
@@ -362,10 +361,11 @@ impl Engine {
         {
             image.fetches.put(permit);
         }
-        if let Some(blob) = self.blobs.get_mut(&fetch.blob) {
+        if let Some(blob) = self.blobs.get_unranked_mut(&fetch.blob) {
             blob.open.remove(&id);
             if blob.mode == Mode::Whole(Some(id)) {
                 blob.mode = Mode::Whole(None);
+                self.blobs.touch(fetch.blob);
             } else if blob.mode == Mode::Settling(Settling::Refused(Some(id))) {
                 blob.mode = Mode::Settling(Settling::Refused(None));
             }

@@ -155,6 +155,8 @@ impl Engine {
             }
             blob.laned = true;
         }
+        // Its blob may have waited, with a repetition too, for what only look-ahead has to wait for.
+        self.queue.look_again();
         self.act(Action::StartLane {
             op,
             layer: layer_id.layer,
@@ -179,7 +181,7 @@ impl Engine {
             self.stale += 1;
             return;
         };
-        let Some(layer) = self.layers.get_mut(&lane.layer) else {
+        let Some(layer) = self.layers.get_unranked_mut(&lane.layer) else {
             return;
         };
         layer.produced = layer.produced.max(produced);

@@ -19,18 +19,29 @@ impl Engine {
         if blob.is_local(chunk) {
             return Ok(SourceId::LOCAL);
         }
-        let now = self.now;
-        let known = |source: &SourceId| self.hosts.get(&blob.host(*source));
-        let is_held = |source: &SourceId| known(source).is_some_and(|host| host.is_held(now));
-        let is_avoided = |source: &SourceId| known(source).is_some_and(|host| host.is_avoided(now));
-        let source = blob
-            .sources()
-            .find(|source| !is_held(source) && !is_avoided(source))
-            .or_else(|| blob.sources().find(|source| !is_held(source)))
-            .ok_or(HoldReason::RetryAfter)?;
-        known(&source)
-            .map_or(Ok(()), |host| host.may_ask(now))
+        let (source, host) = self.preferred(blob).ok_or(HoldReason::RetryAfter)?;
+        host.map_or(Ok(()), |host| host.may_ask(self.now))
             .map(|()| source)
+    }
+
+    /// The source that is to be asked next, whether or not its host bears another connection, and what is known of the
+    /// host; nothing while every host wants to be left alone.
+    pub(crate) fn preferred(&self, blob: &Blob) -> Option<(SourceId, Option<&Host>)> {
+        let now = self.now;
+        let mut avoided = None;
+        for source in blob.sources() {
+            let Some(host) = self.hosts.get(&blob.host(source)) else {
+                return Some((source, None));
+            };
+            if host.is_held(now) {
+                continue;
+            }
+            if !host.is_avoided(now) {
+                return Some((source, Some(host)));
+            }
+            avoided = avoided.or(Some((source, Some(host))));
+        }
+        avoided
     }
 
     pub(crate) fn host_mut(&mut self, id: HostId) -> &mut Host {

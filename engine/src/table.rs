@@ -32,6 +32,11 @@ impl<K: Copy + Ord, V> Table<K, V> {
         Some(entry)
     }
 
+    /// The entry, for a change that means nothing to the queue.
+    pub(crate) fn get_unranked_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key)
+    }
+
     /// The entry, made if there is none.
     pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.touched.push(key);

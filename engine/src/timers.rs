@@ -100,14 +100,14 @@ impl Timers {
     }
 
     fn first(&self) -> Option<(Instant, Deadline)> {
-        let stall = self.stalls.first();
-        let silence = self.silences.first();
-        let firsts = [
-            stall.map(|(at, op)| (*at, Deadline::Stall(*op))),
-            silence.map(|(at, op)| (*at, Deadline::Silence(*op))),
-            self.others.first().copied(),
-        ];
-        firsts.into_iter().flatten().min()
+        let mut first = self.others.first().copied();
+        if let Some((at, op)) = self.stalls.first() {
+            first = Some(earlier(first, (*at, Deadline::Stall(*op))));
+        }
+        if let Some((at, op)) = self.silences.first() {
+            first = Some(earlier(first, (*at, Deadline::Silence(*op))));
+        }
+        first
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -122,5 +122,14 @@ impl Timers {
             _ => false,
         };
         in_row || self.others.contains(&(at, deadline))
+    }
+}
+
+/// The earlier one of two; the order of deadlines decides only between those of the same instant.
+fn earlier(one: Option<(Instant, Deadline)>, other: (Instant, Deadline)) -> (Instant, Deadline) {
+    match one {
+        Some(one) if one.0 < other.0 => one,
+        Some(one) if one.0 == other.0 => one.min(other),
+        Some(_) | None => other,
     }
 }
