@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parapull_engine::{
-    Action, BlobId, ByteRange, FetchMode, Input, OpId, Outcome, RawLimits, Strategy as Way,
+    Action, BlobId, ByteRange, Config, FetchMode, HedgeRules, Input, OpId, Outcome, RawLimits,
+    Strategy as Way,
 };
 use proptest::prelude::*;
 
@@ -73,7 +74,11 @@ impl Seen {
 
 /// Pulls an image, ending what is under way in an order and a manner that `choices` decide.
 fn pull(limits: RawLimits, sizes: &[u64], choices: &[(usize, u8, u64)]) -> (Bench, Seen) {
-    let mut bench = Bench::new(Way::Streamed, limits);
+    let config = Bench::new(Way::Streamed, limits).config;
+    let mut bench = Bench::with_config(Config {
+        hedging: HedgeRules::off(),
+        ..config
+    });
     let mut seen = Seen::default();
     bench.pull(0, 0, sizes);
     bench.await_all(0, u32::try_from(sizes.len()).unwrap());
