@@ -11,3 +11,4 @@ mod linking;
 mod local;
 mod progress;
 mod shutdown;
+mod widening;

@@ -35,7 +35,7 @@ pub use indexing::Indexing;
 pub use lane::{Controls, Unpacked, unpack, unpack_indexed};
 pub use overlay::{FixError, OverlaySink, Position};
 pub use path::LayerPath;
-pub use progress::{Progress, ThreadPermit, Waiting};
+pub use progress::{Held, Progress, ThreadPermit, Waiting};
 pub use sink::{Attributes, Format, Implied, Inherited, Node, Sink, Staged, Time, Usage};
 pub use spec::{Encoding, LayerSpec};
 pub use survey::{Member, Survey, survey};
