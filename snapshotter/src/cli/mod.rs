@@ -8,6 +8,7 @@ mod pull_client;
 mod pull_report;
 mod runtimes;
 mod serve;
+mod signals;
 mod status;
 mod stop;
 

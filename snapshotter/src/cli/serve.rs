@@ -3,19 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use parapull_engine::Limits;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::runtimes::{Runtimes, cores, seed};
+use super::signals::{Stops, reload_limits};
 use super::status;
 use parapull_snapshotter::client::Forgetting;
 use parapull_snapshotter::config::Config;
 use parapull_snapshotter::driver::{Advice, Driver, Recorder, Settings};
-use parapull_snapshotter::grpc::{BoundSocket, ContentClient, Routes, SnapshotsService, serve};
+use parapull_snapshotter::grpc::{
+    BoundSocket, ContentClient, Routes, ServeError, SnapshotsService, serve,
+};
 use parapull_snapshotter::image::Platform;
 use parapull_snapshotter::registry::{Credentials, Options, Registry};
 use parapull_snapshotter::remote::{ImageSource, Pulls, SharedPulls, SnapshotPlacement};
@@ -31,6 +35,9 @@ use parapull_snapshotter::store::{self, Store};
 ///     [plugins."io.containerd.grpc.v1.cri".containerd]
 ///       snapshotter = "parapull"
 ///       disable_snapshot_annotations = false
+///
+/// SIGTERM and SIGINT end it: what is fetched completely may finish within shutdown_grace and is kept for the next start.
+/// A second one ends it at once. SIGHUP reads the limits of its configuration anew.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Serve {
@@ -125,7 +132,7 @@ impl Serve {
             config: engine,
             placement: Arc::new(SnapshotPlacement::new(store.clone())?),
             bounds: config.bounds(),
-            sockets,
+            sockets: sockets.clone(),
             recorder: trace.as_deref().map(Recorder::create).transpose()?,
         });
         let pulls = SharedPulls(Pulls::new(
@@ -134,16 +141,44 @@ impl Serve {
             store.clone(),
             config.pulls(),
         ));
-        let service = SnapshotsService::new(store.clone(), Arc::new(pulls)).into_server();
+        let service = SnapshotsService::new(store.clone(), Arc::new(pulls.clone())).into_server();
         let status = status::listen(status_socket, driver.clone())?;
         let forgetting = tokio::spawn(self.forgetting(&config, seed, &store).run());
+        let reloading = reload_limits(driver.clone(), self.limits_reader(&config))?;
+        let stopped = Stops::listen()?.first(sockets);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        run_until_stopped(socket, Routes::default().with(service), driver, task).await?;
-        status.abort();
-        forgetting.abort();
+        let shutdown = {
+            let driver = driver.clone();
+            async move {
+                stopped.await;
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+                // Calls that wait for a layer end, and the pulls, before the server waits for its calls.
+                pulls.0.stop();
+                driver.shut_down().await;
+            }
+        };
+        let serving = serve(socket, Routes::default().with(service), shutdown);
+        run_until_stopped(serving, driver, task).await?;
+        for task in [status, forgetting, reloading] {
+            task.abort();
+        }
         // What has become durable here need not be doubted after a reboot.
         tokio::task::spawn_blocking(move || store.sync()).await??;
         Ok(())
+    }
+
+    /// Reads the limits of the configuration as it stands when it is asked, for the strategy that runs.
+    fn limits_reader(
+        &self,
+        config: &Config,
+    ) -> impl Fn() -> anyhow::Result<Limits> + Send + 'static {
+        let (path, set) = (self.config.clone(), self.set.clone());
+        let strategy = config.settings.strategy;
+        move || {
+            let mut config = Config::load_with(path.as_deref(), &set)?;
+            config.settings.strategy = strategy;
+            Ok(config.engine(cores(), 0)?.limits)
+        }
     }
 
     fn images(&self, config: &Config, seed: u64) -> anyhow::Result<ImageSource> {
@@ -201,19 +236,10 @@ fn advice(config: &Config, seed: u64) -> Advice {
 
 /// Serves until a signal, and until every pull has ended.
 async fn run_until_stopped(
-    socket: BoundSocket,
-    routes: Routes,
+    serving: impl Future<Output = Result<(), ServeError>>,
     driver: Driver<SnapshotPlacement>,
     mut task: JoinHandle<()>,
 ) -> anyhow::Result<()> {
-    // Calls that wait for a layer end with its pull, so the pulls end before the server waits for its calls.
-    let (signal, stopping) = (shutdown()?, driver.clone());
-    let shutdown = async move {
-        signal.await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        stopping.shut_down().await;
-    };
-    let serving = serve(socket, routes, shutdown);
     tokio::pin!(serving);
     // Without its driver the daemon could only refuse; whoever supervises it starts a new one.
     let bad_end = |error| anyhow!("the driver ended badly: {error}");
@@ -225,23 +251,18 @@ async fn run_until_stopped(
         }
         ended = &mut task => {
             ended.map_err(bad_end)?;
-            Ok(serving.await?)
+            match tokio::time::timeout(CALLS_END_WITHIN, serving).await {
+                Ok(served) => Ok(served?),
+                Err(_) => {
+                    tracing::warn!("calls are cut off that did not end");
+                    Ok(())
+                }
+            }
         }
     }
 }
 
-/// Ends at SIGINT or SIGTERM.
-fn shutdown() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("stopping");
-    })
-}
-
+/// How long calls may take to end once no pull is left: none of them waits for anything then but a disk.
+const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
 /// Where containerd listens unless it is told otherwise.
 const CONTAINERD_ADDRESS: &str = "/run/containerd/containerd.sock";

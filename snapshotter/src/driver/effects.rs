@@ -92,7 +92,7 @@ impl<P: Placement> Run<P> {
         let order = FetchOrder {
             op,
             origin,
-            source: source.0,
+            source,
             range,
             mode,
             credit,

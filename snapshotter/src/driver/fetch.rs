@@ -2,21 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use parapull_engine::{ByteRange, FetchError, FetchMode, Input, OpId};
+use parapull_engine::{ByteRange, FetchError, FetchMode, Input, OpId, SourceId};
 use tokio::sync::{oneshot, watch};
 
 use super::blobs::Bytes;
 use super::facts::{Fact, Facts};
 use super::failure::{Cause, fetch_error};
+use super::local::{BlobBody, ReadError, content_error};
 use super::names::BlobOrigin;
-use crate::registry::{Body, Opened, Read};
+use crate::registry::{Opened, Read};
 
 /// What a fetch is to do.
 #[derive(Debug)]
 pub(super) struct FetchOrder {
     pub(super) op: OpId,
     pub(super) origin: BlobOrigin,
-    pub(super) source: u16,
+    pub(super) source: SourceId,
     pub(super) range: ByteRange,
     pub(super) mode: FetchMode,
     pub(super) credit: u64,
@@ -90,6 +91,9 @@ struct Failure {
 
 impl Transfer {
     async fn run(&mut self) -> Result<(), Failure> {
+        if self.order.source == SourceId::LOCAL {
+            return self.run_local().await;
+        }
         let range = self.order.range;
         let read = match self.order.mode {
             FetchMode::Ranged => Read::Ranged(range.start..range.end),
@@ -101,20 +105,45 @@ impl Transfer {
             .registry
             .open(
                 &origin.reference,
-                self.order.source.into(),
+                self.order.source.0.into(),
                 &origin.descriptor,
                 read,
             )
             .await
             .map_err(|error| Failure::of_open(&error, whole))?;
         match (opened, self.order.mode) {
-            (Opened::Ranged(body), _) => self.keep_all(body).await,
-            (Opened::Whole(body), FetchMode::Whole) => self.keep_from(body, range.start).await,
+            (Opened::Ranged(body), _) => self.keep_all(BlobBody::Registry(body)).await,
+            (Opened::Whole(body), FetchMode::Whole) => {
+                let body = BlobBody::Registry(body);
+                self.keep_from(body, 0, range.start).await
+            }
             (Opened::Whole(body), FetchMode::Ranged) => {
                 self.refuse().await?;
                 let start = self.order.bytes.frontier();
-                self.keep_from(body, start).await
+                self.keep_from(BlobBody::Registry(body), 0, start).await
             }
+        }
+    }
+
+    /// Reads what lies on this node; of a whole read only what is missing.
+    async fn run_local(&mut self) -> Result<(), Failure> {
+        let (origin, range) = (&self.order.origin, self.order.range);
+        let Some(local) = &origin.local else {
+            return Err(Failure {
+                error: FetchError::NotFound,
+                retry_after_ms: None,
+                cause: Cause::of_disk("nothing of it is on this node".to_owned()),
+            });
+        };
+        let end = match self.order.mode {
+            FetchMode::Ranged => range.end,
+            FetchMode::Whole => origin.descriptor.size,
+        };
+        let digest = &origin.descriptor.digest;
+        let body = local.open(digest, range.start..end).await?;
+        match self.order.mode {
+            FetchMode::Ranged => self.keep_all(body).await,
+            FetchMode::Whole => self.keep_from(body, range.start, range.start).await,
         }
     }
 
@@ -127,7 +156,7 @@ impl Transfer {
     }
 
     /// Keeps every byte of a ranged answer; all of them were credited beforehand.
-    async fn keep_all(&mut self, mut body: Body) -> Result<(), Failure> {
+    async fn keep_all(&mut self, mut body: BlobBody) -> Result<(), Failure> {
         while let Some(piece) = body.next().await? {
             self.keep(self.order.range.start + self.kept, &piece)?;
             self.report().await;
@@ -135,9 +164,13 @@ impl Transfer {
         Ok(())
     }
 
-    /// Reads a whole answer, keeping what lies behind `start` as far as credit goes.
-    async fn keep_from(&mut self, mut body: Body, start: u64) -> Result<(), Failure> {
-        let mut position = 0;
+    /// Reads a body that begins at `position`, keeping what lies behind `start` as far as credit goes.
+    async fn keep_from(
+        &mut self,
+        mut body: BlobBody,
+        mut position: u64,
+        start: u64,
+    ) -> Result<(), Failure> {
         while let Some(piece) = body.next().await? {
             let skipped = start.saturating_sub(position).min(piece.len() as u64);
             self.discarded += skipped;
@@ -233,9 +266,19 @@ impl Failure {
     }
 }
 
-impl From<crate::registry::FetchError> for Failure {
-    fn from(error: crate::registry::FetchError) -> Self {
-        Self::of_open(&error, false)
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Registry(error) => Self::of_open(&error, false),
+            ReadError::Local(error) => {
+                let (error, cause) = content_error(&error);
+                Self {
+                    error,
+                    retry_after_ms: None,
+                    cause,
+                }
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod failure;
 mod fetch;
 mod kept;
 mod lane;
+mod local;
 mod names;
 mod placed;
 mod pulls;
@@ -21,13 +22,14 @@ mod recorder;
 mod request;
 mod run;
 
-use parapull_engine::{Config, ImageId};
+use parapull_engine::{Config, ImageId, Limits};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use advice::Advice;
 pub use failure::{PullError, with_sources};
+pub use local::LocalBlobs;
 pub use pulls::FAILURE_TOLD_WITHIN;
 pub use recorder::{Recorder, RecorderError};
 pub use request::{LayerReport, PullReport, PullRequest, Status};
@@ -162,6 +164,11 @@ impl<P: Placement> Driver<P> {
         let (reply, status) = oneshot::channel();
         self.send(Command::Status { reply }).await?;
         status.await.map_err(|_| PullError::cancelled())
+    }
+
+    /// Other limits from here on; what runs goes on until it fits them.
+    pub async fn change_limits(&self, limits: Limits) {
+        let _ = self.send(Command::Limits(limits)).await;
     }
 
     /// Ends every pull; the driver's task ends after the last one.

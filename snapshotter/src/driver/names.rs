@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use parapull_engine::{BlobId, ChainId, HostId, ImageId, LayerId, SourceId};
 
+use super::local::LocalBlobs;
 use super::request::PullRequest;
 use crate::digest::Digest;
 use crate::image::{Descriptor, Layer, Reference};
@@ -18,6 +19,8 @@ pub(super) struct BlobOrigin {
     pub(super) descriptor: Descriptor,
     /// In the order of the engine's sources.
     pub(super) hosts: Vec<String>,
+    /// What may be on this node.
+    pub(super) local: Option<LocalBlobs>,
 }
 
 impl BlobOrigin {
@@ -88,8 +91,16 @@ impl Names {
                 reference: request.image.reference.clone(),
                 descriptor: layer.descriptor.clone(),
                 hosts: request.hosts.clone(),
+                local: None,
             };
             self.blobs.insert(blob, origin);
+        }
+        let has = |local: &&LocalBlobs| local.has(&layer.descriptor.digest);
+        if let (Some(origin), Some(local)) = (
+            self.blobs.get_mut(&blob),
+            request.local.as_ref().filter(has),
+        ) {
+            origin.local = Some(local.clone());
         }
         let key = (layer.diff_id, is_bottom);
         let id = *self.layer_ids.entry(key).or_insert_with(|| {

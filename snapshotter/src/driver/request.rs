@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use parapull_engine::{ImageId, Outcome, PullStats, Snapshot};
+use parapull_engine::{ImageId, Limits, Outcome, PullStats, Snapshot};
 use tokio::sync::oneshot;
 
 use super::failure::PullError;
+use super::local::LocalBlobs;
 use crate::digest::Digest;
 use crate::image::{Image, Reference};
 use crate::registry::{FetchError, Registry};
@@ -18,6 +19,8 @@ pub struct PullRequest {
     pub(super) first: usize,
     /// So many layers from `first` on lie in place already, for somebody else.
     pub(super) in_place: usize,
+    /// What of it containerd has.
+    pub(super) local: Option<LocalBlobs>,
     /// The hosts its blobs may be read from, in the order of the engine's sources.
     pub(super) hosts: Vec<String>,
 }
@@ -34,6 +37,7 @@ impl PullRequest {
             registry,
             first,
             in_place: 0,
+            local: None,
             hosts,
         })
     }
@@ -43,6 +47,13 @@ impl PullRequest {
     #[must_use]
     pub fn with_in_place(mut self, count: usize) -> Self {
         self.in_place = count;
+        self
+    }
+
+    /// Says which of its blobs are on this node: they are read from there, and fetched if they turn out to be gone or wrong.
+    #[must_use]
+    pub fn with_local_blobs(mut self, local: Option<LocalBlobs>) -> Self {
+        self.local = local;
         self
     }
 }
@@ -112,5 +123,6 @@ pub(super) enum Command<P> {
     Status {
         reply: oneshot::Sender<Status>,
     },
+    Limits(Limits),
     Shutdown,
 }

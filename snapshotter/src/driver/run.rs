@@ -163,6 +163,10 @@ impl<P: Placement> Run<P> {
                     images: self.pulls.images(),
                 });
             }
+            Command::Limits(limits) => {
+                self.report_bytes = limits.piece_bytes_max() / 2;
+                self.feed(Input::LimitsChanged(limits));
+            }
             Command::Shutdown => self.stop(),
         }
     }
@@ -217,7 +221,7 @@ impl<P: Placement> Run<P> {
                 layer: *id,
                 chain: self.names.chain(image, *chain),
                 hosts: self.names.hosts(*blob),
-                have: self.have(image, *id, index < request.in_place),
+                have: self.have(image, (*blob, *id), index < request.in_place),
             })
             .collect();
         self.pulls.begin(image, request, &ids, finished);
@@ -230,7 +234,7 @@ impl<P: Placement> Run<P> {
     }
 
     /// What of a layer is here already.
-    fn have(&mut self, image: ImageId, layer: LayerId, in_place: bool) -> Have {
+    fn have(&mut self, image: ImageId, (blob, layer): (BlobId, LayerId), in_place: bool) -> Have {
         let Some(name) = self.names.layer_name(layer) else {
             return Have::Nothing;
         };
@@ -240,6 +244,12 @@ impl<P: Placement> Run<P> {
             Have::Staged
         } else if self.placed.find(name).is_some() {
             Have::Elsewhere
+        } else if self
+            .names
+            .blob(blob)
+            .is_some_and(|blob| blob.local.is_some())
+        {
+            Have::LocalBlob
         } else {
             Have::Nothing
         }
@@ -260,6 +270,16 @@ impl<P: Placement> Run<P> {
         }
         self.staged.insert(tree, staged);
         true
+    }
+
+    /// Lets a staged tree lie for the next run, which finds it by the note that its lane made.
+    fn leave_staged(&mut self, layer: LayerId) {
+        let tree = (layer, None);
+        self.staged.remove(&tree);
+        self.directories.remove(&tree);
+        if let Some(name) = self.names.layer_name(layer) {
+            tracing::info!(diff_id = %name.diff_id, "a layer is left for the next start");
+        }
     }
 
     fn record_names(&mut self, request: &PullRequest, ids: &[(BlobId, LayerId)]) {
@@ -389,6 +409,9 @@ impl<P: Placement> Run<P> {
 
     fn on_event(&mut self, event: &Event) {
         tracing::trace!(?event);
+        if let Event::LayerKept { layer } = event {
+            self.leave_staged(*layer);
+        }
         if let Some(image) = self.pulls.on_event(event) {
             let staged = &self.staged;
             self.names

@@ -13,7 +13,7 @@ mod server;
 mod snapshots;
 
 pub use containerd::{Blob, Containerd, ContainerdError, ImageTarget, Lease, Prepared};
-pub use content::{ContentClient, ContentError};
+pub use content::{ContentBody, ContentClient, ContentError};
 pub use errors::{RemoteError, RemoteErrorClass};
 pub use filters::{Filter, FilterError, Filters};
 pub use labels::{LabelError, RemoteRequest, layer_labels, namespace_of};

@@ -1,6 +1,6 @@
 //! What image a `Prepare` belongs to: manifest and configuration from containerd's content store, else from the registry.
 
-use crate::driver::Advice;
+use crate::driver::{Advice, LocalBlobs};
 use crate::grpc::{ContentClient, ContentError, RemoteError, RemoteErrorClass, RemoteRequest};
 use crate::image::{CONFIG_BYTES_MAX, Image, MANIFEST_BYTES_MAX, Manifest, Platform, Reference};
 use crate::registry::Registry;
@@ -21,6 +21,8 @@ pub struct ImageSource {
 pub(super) struct FoundImage {
     pub(super) image: Image,
     pub(super) registry: Registry,
+    /// Whether containerd gave its documents, and so may have its layers too.
+    pub(super) is_local: bool,
 }
 
 impl ImageSource {
@@ -37,10 +39,12 @@ impl ImageSource {
             .image_ref
             .parse()
             .map_err(|error| failed(RemoteErrorClass::InvalidArgument, format!("{error}")))?;
+        let mut is_local = true;
         let image = match self.in_content_store(namespace, request, &reference).await {
             Ok(image) => image,
             Err(Lookup::Absent(reason)) => {
                 tracing::debug!(%reason, "asking the registry for the manifest");
+                is_local = false;
                 let pinned: Reference = format!(
                     "{}/{}@{}",
                     reference.domain(),
@@ -61,7 +65,18 @@ impl ImageSource {
         Ok(FoundImage {
             image,
             registry: self.registry.clone(),
+            is_local,
         })
+    }
+
+    /// Which layers of an image from `first` upward containerd has in this namespace.
+    pub(super) async fn local_blobs(
+        &self,
+        namespace: &str,
+        image: &Image,
+        first: usize,
+    ) -> LocalBlobs {
+        LocalBlobs::look_up(&self.content, namespace, image, first).await
     }
 
     async fn in_content_store(
@@ -107,6 +122,7 @@ impl From<ContentError> for Lookup {
                 Self::Bad(error.to_string())
             }
             ContentError::NotFound { .. }
+            | ContentError::Short { .. }
             | ContentError::Namespace(_)
             | ContentError::Call { .. } => Self::Absent(error.to_string()),
         }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parapull_engine::ImageId;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::digest::Digest;
 use crate::driver::{Driver, FAILURE_TOLD_WITHIN, PullError, PullRequest};
@@ -30,6 +30,7 @@ pub struct Pulls {
     store: Store,
     enabled: bool,
     jobs: Mutex<BTreeMap<JobKey, Arc<Job>>>,
+    stopping: watch::Sender<bool>,
 }
 
 /// What makes two calls belong to one pull.
@@ -75,7 +76,13 @@ impl Pulls {
             store,
             enabled,
             jobs: Mutex::default(),
+            stopping: watch::Sender::new(false),
         })
+    }
+
+    /// Ends every call that waits, and answers later ones alike: the daemon stops, whatever a registry still owes them.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
     }
 
     async fn prepare(self: &Arc<Self>, call: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
@@ -215,7 +222,7 @@ impl Pulls {
         key: &JobKey,
     ) -> Result<Started, RemoteError> {
         let source = self.images.image(&call.namespace, &call.request).await?;
-        let (image, registry) = (source.image, source.registry);
+        let (image, registry, is_local) = (source.image, source.registry, source.is_local);
         if let Some(reason) = unsupported(&image) {
             return Ok(Started::Left(reason));
         }
@@ -230,11 +237,20 @@ impl Pulls {
             // Not a layer of the manifest it names.
             return Ok(Started::Refused(RemoteOutcome::Fallback));
         };
+        let in_place = self.in_place(call, &chains[first..]);
+        let local = match is_local {
+            true => {
+                let wanted = first + in_place;
+                let looked_up = self.images.local_blobs(&call.namespace, &image, wanted);
+                Some(looked_up.await)
+            }
+            false => None,
+        };
         let request = PullRequest::new(image, registry, first).map_err(|error| RemoteError {
             class: RemoteErrorClass::Unavailable,
             message: format!("{}: {error}", call.request.image_ref),
         })?;
-        let request = request.with_in_place(self.in_place(call, &chains[first..]));
+        let request = request.with_in_place(in_place).with_local_blobs(local);
         let pull = self
             .driver
             .pull(request)
@@ -248,6 +264,7 @@ impl Pulls {
                 manifest = %key.manifest,
                 outcome = ?report.outcome,
                 bytes_fetched = report.stats.bytes_fetched,
+                bytes_local = report.stats.bytes_local,
                 "pull finished"
             );
             pulls.store.sync_soon();
@@ -305,7 +322,16 @@ impl Pulls {
 #[tonic::async_trait]
 impl Remote for SharedPulls {
     async fn prepare_remote(&self, request: RemotePrepare) -> Result<RemoteOutcome, RemoteError> {
-        self.0.prepare(request).await
+        let mut stopping = self.0.stopping.subscribe();
+        let image_ref = request.request.image_ref.clone();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => Err(RemoteError {
+                class: RemoteErrorClass::Unavailable,
+                message: format!("{image_ref}: the snapshotter is stopping; ask again"),
+            }),
+            outcome = self.0.prepare(request) => outcome,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct TestImage {
     _folder: Option<std::sync::Arc<tempfile::TempDir>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestLayer {
     pub digest: String,
     pub diff_id: String,
