@@ -144,6 +144,9 @@ fn a_layer_inflated_in_pieces_is_the_same_layer() {
         let unpacked = unpack(source, &spec, sink, &Bounds::default(), controls).unwrap();
         assert_eq!(progress.bytes_in(), compressed.len() as u64);
         assert!(std::fs::read(unpacked.staged.root.join("text")).unwrap() == text);
+        // The last stretches, and those a change cuts short, are decoded in order.
+        let in_pieces = progress.bytes_in_pieces();
+        assert!(in_pieces > if changes { 0 } else { 7 << 20 }, "{in_pieces}");
     }
 }
 

@@ -181,14 +181,16 @@ fn decode<R: Read + Send>(
     controls: Controls<'_>,
 ) -> Result<Stop<R>, UnpackError> {
     // The first buffer shows which decompressor is needed.
-    let mut may_guess = false;
+    let (mut is_begun, mut is_unsuited) = (false, false);
     loop {
         if controls.threads.threads() != threads {
             return Ok(Stop::Resized(decoder));
         }
-        if may_guess && threads >= GUESSING_THREADS_MIN {
+        if is_begun && !is_unsuited && threads >= GUESSING_THREADS_MIN {
             let ended = decode_in_parallel(&mut decoder, free, decoded, threads, controls)?;
-            may_guess = ended != Ended::Unsuited;
+            is_unsuited = ended == Ended::Unsuited;
+            // What is left to say, and that nothing is, is said in order.
+            is_begun = false;
             continue;
         }
         controls.progress.wait_for(Waiting::Disk);
@@ -205,6 +207,7 @@ fn decode<R: Read + Send>(
         if decoded.send(buffer).is_err() {
             return Ok(Stop::Resized(decoder));
         }
+        is_begun = true;
     }
 }
 
