@@ -1,7 +1,7 @@
 //! Real pulls side by side: private daemons, tree comparison, measurement, reports.
 //!
 //! The library starts and stops the processes a comparison needs ([`processes`]), asks them to pull ([`cri`], [`ctr`]),
-//! proves that two results are the same tree ([`tree`]), measures ([`measure`], [`limits`]), asks the
+//! proves that two results are the same tree ([`tree`]), measures ([`measure`], [`limits`], [`unpack`]), asks the
 //! simulator for the same ([`simulation`]) and tells people ([`report`], [`compatibility`]). It makes no scheduling decision: every strategy is the engine's.
 
 #![forbid(unsafe_code)]
@@ -19,3 +19,4 @@ pub mod rpc_load;
 pub mod simulation;
 pub mod timeline;
 pub mod tree;
+pub mod unpack;

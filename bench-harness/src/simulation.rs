@@ -109,10 +109,11 @@ impl Model {
         let strategy = match subject {
             Subject::Strategy(strategy) => *strategy,
             Subject::Containerd(_) => Strategy::Sequential,
+            Subject::Multipart(_) => Strategy::Multipart,
             Subject::Parapull => Strategy::Streamed,
         };
         let host = match subject {
-            Subject::Containerd(_) => Host {
+            Subject::Containerd(_) | Subject::Multipart(_) => Host {
                 inflate_bytes_per_second: decoder_rate(
                     subject.decompressor(),
                     &self.limits,

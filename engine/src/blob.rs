@@ -6,6 +6,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use crate::ascending::Ascending;
 use crate::budget::Permit;
 use crate::id::{ByteRange, HostId, OpId, SourceId};
 use crate::layer::TreeId;
@@ -44,7 +45,7 @@ pub(crate) struct Blob {
     /// Issued chunks whose backoff is over.
     pub(crate) due: BTreeSet<u32>,
     /// Fetches that are not closed.
-    pub(crate) open: BTreeSet<OpId>,
+    pub(crate) open: Ascending<OpId>,
     /// Compressed bytes its lane has let go of.
     pub(crate) released: u64,
     /// Bytes of window or spool it is charged for.
@@ -141,7 +142,7 @@ impl Blob {
             frontier: 0,
             next: 0,
             due: BTreeSet::new(),
-            open: BTreeSet::new(),
+            open: Ascending::default(),
             released: 0,
             charge: Permit::none(),
             completed: None,
@@ -252,6 +253,11 @@ impl Blob {
 
     pub(crate) const fn is_complete(&self) -> bool {
         self.completed.is_some()
+    }
+
+    /// Whether every byte is here.
+    pub(crate) fn is_present(&self) -> bool {
+        self.frontier == self.chunk_count()
     }
 
     /// Whether a chunk remains that was never issued.

@@ -432,6 +432,7 @@ impl Engine {
         if let Some(at) = image.grace {
             self.timers.stop(at, Deadline::Grace(id));
         }
+        self.queue.leave(id);
         self.bytes.leave(id);
         self.lane_time.leave(id);
         for (link, index) in image.links.iter().zip(0..) {

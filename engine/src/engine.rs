@@ -16,6 +16,7 @@ use crate::input::{Have, Input, Pull, PullLayer};
 use crate::layer::{Layer, LayerState, TreeId};
 use crate::limits::Limits;
 use crate::op::{Op, OpKind};
+use crate::ops::Ops;
 use crate::output::{Action, Destination, Event, Outcome, Output, Place, PullStats};
 use crate::queue::FetchQueue;
 use crate::share::Share;
@@ -46,7 +47,7 @@ pub struct Engine {
     /// Layers whose blob is being read for another layer.
     pub(crate) unfed: BTreeSet<TreeId>,
     pub(crate) chains: Chains,
-    pub(crate) ops: BTreeMap<OpId, Op>,
+    pub(crate) ops: Ops,
     pub(crate) budgets: Budgets,
     /// What was learned of hosts; it outlives every image.
     pub(crate) hosts: BTreeMap<HostId, Host>,
@@ -57,7 +58,6 @@ pub struct Engine {
     pub(crate) pending_limits: Option<Limits>,
     /// Limits have changed: some blobs may be cut into larger pieces than they allow.
     pub(crate) pieces_shrank: bool,
-    next_op: u64,
     drained: bool,
     pub(crate) shutdown: Shutdown,
     trace: TraceHash,
@@ -101,7 +101,7 @@ impl Engine {
             stirred: false,
             unfed: BTreeSet::new(),
             chains: Chains::default(),
-            ops: BTreeMap::new(),
+            ops: Ops::default(),
             hosts: BTreeMap::new(),
             timers: Timers::default(),
             completions: 0,
@@ -109,7 +109,6 @@ impl Engine {
             outputs: VecDeque::new(),
             pending_limits: None,
             pieces_shrank: false,
-            next_op: 0,
             drained: true,
             shutdown: Shutdown::No,
             trace: TraceHash::new(),
@@ -163,8 +162,8 @@ impl Engine {
     }
 
     /// The id the next action will carry; what a recorded trace starts with.
-    pub const fn next_op(&self) -> OpId {
-        OpId(self.next_op)
+    pub fn next_op(&self) -> OpId {
+        self.ops.next_id()
     }
 
     /// Whether no image, op or staged layer is left.
@@ -422,26 +421,22 @@ impl Engine {
 
     /// Opens an op.
     pub(crate) fn open(&mut self, kind: OpKind) -> OpId {
-        let id = OpId(self.next_op);
-        self.next_op += 1;
-        let op = Op {
+        self.ops.open(Op {
             kind,
             cancelling: false,
-        };
-        self.ops.insert(id, op);
-        id
+        })
     }
 
     /// Closes an op; `None` when it is closed already.
     pub(crate) fn close(&mut self, id: OpId) -> Option<Op> {
         assert!(
-            id.0 < self.next_op,
+            id < self.next_op(),
             "invariant 5 (ops): {id:?} was never issued"
         );
-        let op = self.ops.remove(&id);
+        let op = self.ops.close(id);
         if op.is_none() {
             if mutant!(StaleAccepted) {
-                return self.ops.pop_first().map(|(_, op)| op);
+                return self.ops.first_id().and_then(|first| self.ops.close(first));
             }
             self.stale += 1;
         }

@@ -25,14 +25,6 @@ pub(crate) enum Step {
 
 impl Engine {
     pub(crate) fn admit_fetches(&mut self) {
-        if self.pieces_shrank {
-            let whole = self.plan(true).piece_bytes_max;
-            let ranged = self.plan(false).piece_bytes_max;
-            for blob in self.blobs.values_mut() {
-                let in_ranges = blob.mode == Mode::Ranged;
-                blob.recut(if in_ranges { ranged } else { whole });
-            }
-        }
         while let Some((blob, step)) = self.next_step() {
             match step {
                 Step::Repeat(chunk) => self.fetch(blob, chunk),
@@ -204,7 +196,7 @@ impl Engine {
         };
         blob.source = source;
         blob.due.remove(&chunk);
-        blob.open.insert(op);
+        blob.open.push(op);
         let entry = blob.chunk_mut(chunk);
         entry.state = ChunkState::InFlight(op);
         let attempt = blob.failed_attempts(chunk, source) + 1;
@@ -296,7 +288,7 @@ impl Engine {
             self.progressed(blob_id);
             self.note_bytes(id);
         }
-        let Some(blob) = self.blobs.get_mut(&blob_id) else {
+        let Some(blob) = self.blobs.get_unranked_mut(&blob_id) else {
             return;
         };
         loop {
@@ -313,18 +305,17 @@ impl Engine {
             chunk += 1;
             base = 0;
         }
+        let is_present = blob.is_present();
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
             (fetch.chunk, fetch.base, fetch.before) = (chunk, base, before);
         }
-        self.complete_if_present(blob_id);
+        if is_present {
+            self.complete(blob_id);
+        }
     }
 
     pub(crate) fn complete_if_present(&mut self, id: BlobId) {
-        if self
-            .blobs
-            .get(&id)
-            .is_some_and(|blob| blob.frontier == blob.chunk_count())
-        {
+        if self.blobs.get(&id).is_some_and(Blob::is_present) {
             self.complete(id);
         }
     }
@@ -370,10 +361,11 @@ impl Engine {
         {
             image.fetches.put(permit);
         }
-        if let Some(blob) = self.blobs.get_mut(&fetch.blob) {
+        if let Some(blob) = self.blobs.get_unranked_mut(&fetch.blob) {
             blob.open.remove(&id);
             if blob.mode == Mode::Whole(Some(id)) {
                 blob.mode = Mode::Whole(None);
+                self.blobs.touch(fetch.blob);
             } else if blob.mode == Mode::Settling(Settling::Refused(Some(id))) {
                 blob.mode = Mode::Settling(Settling::Refused(None));
             }

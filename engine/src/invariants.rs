@@ -22,7 +22,7 @@ impl Engine {
     pub fn check_invariants(&self) {
         self.check_permits();
         self.check_hosts();
-        for (id, blob) in &self.blobs {
+        for (id, blob) in self.blobs.iter() {
             self.check_ranges(*id, blob);
         }
         self.check_window();
@@ -124,10 +124,7 @@ impl Engine {
                         chunk: index,
                         told,
                     };
-                    let timed = self
-                        .timers
-                        .iter()
-                        .any(|(at, entry)| *at == until && *entry == deadline);
+                    let timed = self.timers.holds(until, deadline);
                     assert!(
                         issued && timed,
                         "invariant 8 (owed): {id:?} {index} waits for nothing"
@@ -140,7 +137,7 @@ impl Engine {
                 ChunkState::Present => {}
             }
         }
-        for op in &blob.open {
+        for op in blob.open.iter() {
             assert!(
                 self.ops.contains_key(op),
                 "invariant 5 (ops): {id:?} counts a closed fetch"
@@ -209,7 +206,7 @@ impl Engine {
     }
 
     fn check_terminal(&self) {
-        for (id, layer) in &self.layers {
+        for (id, layer) in self.layers.iter() {
             for place in &layer.wanted {
                 assert!(
                     self.images.contains_key(&place.image),
@@ -228,7 +225,7 @@ impl Engine {
                 "invariant 7 (terminal): {id:?} is kept for nobody"
             );
         }
-        for (id, blob) in &self.blobs {
+        for (id, blob) in self.blobs.iter() {
             assert!(
                 self.layers.contains_key(&blob.layer),
                 "invariant 7 (terminal): {id:?} feeds no layer"

@@ -183,7 +183,7 @@ impl Engine {
             self.stale += 1;
             return;
         };
-        let Some(layer) = self.layers.get_mut(&lane.layer) else {
+        let Some(layer) = self.layers.get_unranked_mut(&lane.layer) else {
             return;
         };
         layer.produced = layer.produced.max(produced);

@@ -46,6 +46,7 @@ extern crate std;
 #[macro_use]
 mod mutant;
 
+mod ascending;
 mod blob;
 mod budget;
 mod callers;
@@ -66,10 +67,12 @@ mod layer;
 mod limits;
 mod links;
 mod op;
+mod ops;
 mod output;
 mod plan;
 mod progress;
 mod queue;
+mod ranks;
 mod rate;
 mod refetch;
 mod retry;
@@ -79,6 +82,7 @@ mod share;
 mod sharing;
 mod shutdown;
 mod snapshot;
+mod sorted;
 mod sources;
 mod table;
 mod threads;

@@ -3,7 +3,6 @@
 //! It is kept up to date from what was touched, so an event costs what it changed and not what there is. After a look
 //! that found nothing to start it remembers what it would take, and looks again only then.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -14,16 +13,16 @@ use crate::fetch::Step;
 use crate::id::{BlobId, ImageId};
 use crate::layer::TreeId;
 use crate::output::Destination;
+use crate::ranks::{Place, Rank, Ranks};
 use crate::snapshot::HoldReason;
-
-/// What decides between the blobs of an image; the smallest is served first.
-pub(crate) type Rank = (u8, u64, bool, Reverse<u64>, u32, BlobId);
+use crate::sorted::SortedMap;
 
 /// Blobs that have a next step, if nothing in common holds it back.
 #[derive(Debug, Default)]
 pub(crate) struct FetchQueue {
-    entries: BTreeMap<BlobId, Entry>,
-    of_images: BTreeMap<ImageId, BTreeSet<Rank>>,
+    entries: SortedMap<BlobId, Entry>,
+    /// What each image could fetch; one that has nothing left may still stand here.
+    of_images: SortedMap<ImageId, Ranks>,
     /// What the last look waits for; nothing when something changed since.
     idle: Option<Idle>,
     /// The blob whose image's turn it is and whose next piece does not fit the window: nobody overtakes it.
@@ -33,9 +32,10 @@ pub(crate) struct FetchQueue {
     images: Vec<ImageId>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
-    rank: Rank,
+    /// Nothing while it has no next step.
+    place: Option<Place>,
     images: Vec<ImageId>,
 }
 
@@ -60,39 +60,58 @@ enum Look {
 
 impl FetchQueue {
     /// Puts a blob where it belongs, or takes it out. Whether it may matter more than it did.
-    fn put(&mut self, id: BlobId, rank: Option<Rank>, images: &[ImageId]) -> bool {
-        let old = self.entries.get(&id);
-        if let (Some(old), Some(rank)) = (old, rank)
-            && old.rank == rank
-            && old.images == images
-        {
-            return false;
-        }
-        let before = old.map(|entry| entry.rank);
-        if let Some(old) = self.entries.remove(&id) {
-            for image in &old.images {
+    fn put(&mut self, id: BlobId, place: Option<Place>, images: &[ImageId]) -> bool {
+        let entry = self.entries.get_or_insert_with(id, Entry::default);
+        let before = core::mem::replace(&mut entry.place, place);
+        if entry.images == images {
+            if before == place {
+                return false;
+            }
+            for image in images {
+                let ranks = self.of_images.get_or_insert_with(*image, Ranks::default);
+                ranks.put(before, place);
+            }
+        } else {
+            for image in &entry.images {
                 if let Some(ranks) = self.of_images.get_mut(image) {
-                    ranks.remove(&old.rank);
-                    if ranks.is_empty() {
-                        self.of_images.remove(image);
-                    }
+                    ranks.put(before, None);
                 }
             }
+            for image in images {
+                let ranks = self.of_images.get_or_insert_with(*image, Ranks::default);
+                ranks.put(None, place);
+            }
+            entry.images.clear();
+            entry.images.extend(images);
         }
-        let Some(rank) = rank else { return false };
-        for image in images {
-            self.of_images.entry(*image).or_default().insert(rank);
-        }
-        let images = images.to_vec();
-        self.entries.insert(id, Entry { rank, images });
-        let place = |rank: Rank| (rank.0, rank.1, rank.2, rank.4);
-        before.map(place) != Some(place(rank))
+        let urgency = |place: Place| (place.rank.0, place.rank.1, place.rank.2, place.rank.4);
+        place.is_some() && before.map(urgency) != place.map(urgency)
+    }
+
+    /// Forgets a blob.
+    fn remove(&mut self, id: BlobId) {
+        self.put(id, None, &[]);
+        self.entries.remove(&id);
+    }
+
+    /// Forgets an image.
+    pub(crate) fn leave(&mut self, image: ImageId) {
+        self.of_images.remove(&image);
+    }
+
+    /// Whether an image has something to fetch.
+    fn is_for(&self, image: ImageId) -> bool {
+        self.of_images
+            .get(&image)
+            .is_some_and(|ranks| !ranks.is_empty())
     }
 
     /// The images that have something to fetch, from `at` on and around.
     fn ring(&self, at: ImageId) -> impl Iterator<Item = ImageId> + Clone {
-        let (after, before) = (self.of_images.range(at..), self.of_images.range(..at));
-        after.chain(before).map(|(image, _)| *image)
+        let images = self.of_images.ring(at);
+        images
+            .filter(|(_, ranks)| !ranks.is_empty())
+            .map(|(image, _)| *image)
     }
 }
 
@@ -180,14 +199,12 @@ impl Engine {
             return Look::Nothing;
         };
         let can_ask = self.budgets.fetches.free() > 0 && self.images[&image].fetches.free() > 0;
-        for rank in ranks {
+        let within_reach = if can_ask { ranks.all() } else { ranks.open() };
+        // What could be asked for with a permit is looked at when there is one.
+        idle.permit |= within_reach.len() < ranks.all().len();
+        for rank in within_reach {
             let id = rank.5;
             let blob = &self.blobs[&id];
-            if !can_ask && !matches!(blob.mode, Mode::Whole(Some(_))) {
-                idle.permit = true;
-                // What could be asked for with a permit is looked at when there is one.
-                continue;
-            }
             match self.step(blob) {
                 Ok(step) => return Look::Step(id, step),
                 Err(HoldReason::Window) => {
@@ -216,7 +233,7 @@ impl Engine {
             .queue
             .of_images
             .values()
-            .flat_map(|ranks| ranks.iter().take_while(due));
+            .flat_map(|ranks| ranks.all().iter().take_while(due));
         ranks.find_map(|rank| {
             let step = self.step(&self.blobs[&rank.5]);
             step.ok()
@@ -227,7 +244,7 @@ impl Engine {
 
     fn is_look_worth_it(&self) -> bool {
         let Some(idle) = self.queue.idle else {
-            return !self.queue.of_images.is_empty();
+            return self.queue.ring(ImageId(0)).next().is_some();
         };
         let laneless_free = self.laneless_free().min(self.budgets.window.free());
         idle.permit && self.stirred
@@ -253,17 +270,22 @@ impl Engine {
         blobs.dedup();
         for id in &blobs {
             images.clear();
-            let rank = self.blobs.get(id).and_then(|blob| {
-                let wanted = &self.layers.get(&blob.layer)?.wanted;
-                images.extend(wanted.iter().map(|place| place.image));
+            self.recut(*id);
+            let Some(blob) = self.blobs.get(id) else {
+                self.queue.remove(*id);
+                continue;
+            };
+            if let Some(layer) = self.layers.get(&blob.layer) {
+                images.extend(layer.wanted.iter().map(|place| place.image));
                 images.dedup();
-                self.candidate(*id, blob)
-            });
-            if self.queue.put(*id, rank, &images) {
+            }
+            let is_wanted = !images.is_empty();
+            let place = is_wanted.then(|| self.candidate(*id, blob)).flatten();
+            if self.queue.put(*id, place, &images) {
                 self.queue.idle = None;
             }
             for image in &images {
-                if !self.queue.of_images.contains_key(image) {
+                if !self.queue.is_for(*image) {
                     self.bytes.rest(*image);
                 }
             }
@@ -273,8 +295,22 @@ impl Engine {
         (self.queue.blobs, self.queue.layers, self.queue.images) = (blobs, layers, images);
     }
 
-    /// The rank of a blob that has a next step, if no limit that it shares with others is in the way.
-    fn candidate(&self, id: BlobId, blob: &Blob) -> Option<Rank> {
+    /// Cuts a blob anew whose next piece is larger than changed limits allow.
+    fn recut(&mut self, id: BlobId) {
+        let Some(blob) = self.blobs.get(&id).filter(|_| self.pieces_shrank) else {
+            return;
+        };
+        let piece_bytes_max = self.plan(blob.mode != Mode::Ranged).piece_bytes_max;
+        if blob.has_next()
+            && blob.missing(blob.next).len() > piece_bytes_max
+            && let Some(blob) = self.blobs.get_mut(&id)
+        {
+            blob.recut(piece_bytes_max);
+        }
+    }
+
+    /// The place of a blob that has a next step, if no limit that it shares with others is in the way.
+    fn candidate(&self, id: BlobId, blob: &Blob) -> Option<Place> {
         if blob.ending || blob.consumed || blob.dropping.is_some() {
             return None;
         }
@@ -282,7 +318,10 @@ impl Engine {
         if matches!(blob.mode, Mode::Settling(_)) || !repeats && !self.may_go_on(blob) {
             return None;
         }
-        Some(self.rank(id, blob))
+        Some(Place {
+            rank: self.rank(id, blob),
+            is_open: matches!(blob.mode, Mode::Whole(Some(_))),
+        })
     }
 
     fn may_go_on(&self, blob: &Blob) -> bool {
@@ -332,13 +371,12 @@ impl Engine {
     /// That the queue is what it would be if it were made anew, and that nothing is left that could be started
     /// (invariant 10).
     pub(crate) fn check_queue(&self) {
-        for (id, blob) in &self.blobs {
-            let rank = self.queue.entries.get(id).map(|entry| entry.rank);
+        for (id, blob) in self.blobs.iter() {
+            let place = self.queue.entries.get(id).and_then(|entry| entry.place);
             let wanted = &self.layers[&blob.layer].wanted;
             let expected = self.candidate(*id, blob).filter(|_| !wanted.is_empty());
             assert_eq!(
-                rank.filter(|_| !wanted.is_empty()),
-                expected,
+                place, expected,
                 "invariant 10 (work): {id:?} is out of its place in the queue"
             );
             let idle = match self.step(blob) {

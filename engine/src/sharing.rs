@@ -24,7 +24,7 @@ impl Engine {
         };
         let mut ops: Vec<OpId> = Vec::new();
         if self.is_fed(id) {
-            ops.extend(&self.blobs[&layer.blob].open);
+            ops.extend(self.blobs[&layer.blob].open.iter());
         }
         if let LayerState::Unpacking(lane) = layer.state {
             ops.push(lane);

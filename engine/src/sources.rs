@@ -20,17 +20,21 @@ impl Engine {
             return Ok(SourceId::LOCAL);
         }
         let now = self.now;
-        let known = |source: &SourceId| self.hosts.get(&blob.host(*source));
-        let is_held = |source: &SourceId| known(source).is_some_and(|host| host.is_held(now));
-        let is_avoided = |source: &SourceId| known(source).is_some_and(|host| host.is_avoided(now));
-        let source = blob
-            .sources()
-            .find(|source| !is_held(source) && !is_avoided(source))
-            .or_else(|| blob.sources().find(|source| !is_held(source)))
-            .ok_or(HoldReason::RetryAfter)?;
-        known(&source)
-            .map_or(Ok(()), |host| host.may_ask(now))
-            .map(|()| source)
+        let mut avoided = None;
+        for source in blob.sources() {
+            let Some(host) = self.hosts.get(&blob.host(source)) else {
+                return Ok(source);
+            };
+            if host.is_held(now) {
+                continue;
+            }
+            if !host.is_avoided(now) {
+                return host.may_ask(now).map(|()| source);
+            }
+            avoided = avoided.or(Some((source, host)));
+        }
+        let (source, host) = avoided.ok_or(HoldReason::RetryAfter)?;
+        host.may_ask(now).map(|()| source)
     }
 
     pub(crate) fn host_mut(&mut self, id: HostId) -> &mut Host {

@@ -1,21 +1,21 @@
 //! A table that remembers which entries were changed since the queue of fetches last looked at them.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::{Iter, Values};
 use alloc::vec::Vec;
 use core::ops::Index;
+
+use crate::sorted::SortedMap;
 
 /// A table that remembers what was touched.
 #[derive(Debug)]
 pub(crate) struct Table<K, V> {
-    entries: BTreeMap<K, V>,
+    entries: SortedMap<K, V>,
     touched: Vec<K>,
 }
 
 impl<K: Copy + Ord, V> Table<K, V> {
     pub(crate) const fn new() -> Self {
         Self {
-            entries: BTreeMap::new(),
+            entries: SortedMap::new(),
             touched: Vec::new(),
         }
     }
@@ -32,10 +32,15 @@ impl<K: Copy + Ord, V> Table<K, V> {
         Some(entry)
     }
 
+    /// The entry, for a change that means nothing to the queue.
+    pub(crate) fn get_unranked_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key)
+    }
+
     /// The entry, made if there is none.
     pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.touched.push(key);
-        self.entries.entry(key).or_insert_with(make)
+        self.entries.get_or_insert_with(key, make)
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
@@ -52,21 +57,16 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.entries.contains_key(key)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> Iter<'_, K, V> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter()
     }
 
-    pub(crate) fn values(&self) -> Values<'_, K, V> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.entries.values()
-    }
-
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.touch_all();
-        self.entries.values_mut()
     }
 
     pub(crate) fn touch(&mut self, key: K) {
@@ -78,7 +78,7 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.touched.extend(self.entries.keys());
     }
 
-    pub(crate) fn is_untouched(&self) -> bool {
+    pub(crate) const fn is_untouched(&self) -> bool {
         self.touched.is_empty()
     }
 
@@ -93,14 +93,5 @@ impl<K: Copy + Ord, V> Index<&K> for Table<K, V> {
 
     fn index(&self, key: &K) -> &V {
         &self.entries[key]
-    }
-}
-
-impl<'a, K: Copy + Ord, V> IntoIterator for &'a Table<K, V> {
-    type Item = (&'a K, &'a V);
-    type IntoIter = Iter<'a, K, V>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
     }
 }

@@ -1,7 +1,11 @@
 //! Deadlines: who waits for time alone.
+//!
+//! Every fetch has two, which nearly always lie equally far ahead of the moment they are started, so they come in order and
+//! stand in rows; a tree holds the rest.
 
 use alloc::collections::BTreeSet;
 
+use crate::ascending::Ascending;
 use crate::id::{BlobId, HostId, ImageId, LayerId, OpId};
 use crate::time::{Instant, Timer, Wake};
 
@@ -49,39 +53,83 @@ impl Deadline {
 /// All deadlines, earliest first; equal ones in a fixed order.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    set: BTreeSet<(Instant, Deadline)>,
+    stalls: Ascending<(Instant, OpId)>,
+    silences: Ascending<(Instant, OpId)>,
+    /// The others, and those of fetches that came out of order.
+    others: BTreeSet<(Instant, Deadline)>,
 }
 
 impl Timers {
     pub(crate) fn start(&mut self, at: Instant, deadline: Deadline) {
-        self.set.insert((at, deadline));
+        let in_row = match deadline {
+            Deadline::Stall(op) => self.stalls.push((at, op)),
+            Deadline::Silence(op) => self.silences.push((at, op)),
+            _ => false,
+        };
+        if !in_row {
+            self.others.insert((at, deadline));
+        }
     }
 
     pub(crate) fn stop(&mut self, at: Instant, deadline: Deadline) {
-        self.set.remove(&(at, deadline));
+        let in_row = match deadline {
+            Deadline::Stall(op) => self.stalls.remove(&(at, op)),
+            Deadline::Silence(op) => self.silences.remove(&(at, op)),
+            _ => false,
+        };
+        if !in_row {
+            self.others.remove(&(at, deadline));
+        }
     }
 
     /// Takes the earliest deadline that `now` has reached.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<Deadline> {
-        let (at, _) = *self.set.first()?;
+        let (at, deadline) = self.first()?;
         if at > now {
             return None;
         }
-        self.set.pop_first().map(|(_, deadline)| deadline)
+        self.stop(at, deadline);
+        Some(deadline)
     }
 
     pub(crate) fn next(&self) -> Option<Wake> {
-        self.set.first().map(|(at, deadline)| Wake {
-            at: *at,
+        self.first().map(|(at, deadline)| Wake {
+            at,
             why: deadline.timer(),
         })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.set.is_empty()
+    fn first(&self) -> Option<(Instant, Deadline)> {
+        let mut first = self.others.first().copied();
+        if let Some((at, op)) = self.stalls.first() {
+            first = Some(earlier(first, (*at, Deadline::Stall(*op))));
+        }
+        if let Some((at, op)) = self.silences.first() {
+            first = Some(earlier(first, (*at, Deadline::Silence(*op))));
+        }
+        first
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Instant, Deadline)> {
-        self.set.iter()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first().is_none()
+    }
+
+    /// Whether a deadline is being waited for.
+    pub(crate) fn holds(&self, at: Instant, deadline: Deadline) -> bool {
+        let in_row = match deadline {
+            Deadline::Stall(op) => self.stalls.contains(&(at, op)),
+            Deadline::Silence(op) => self.silences.contains(&(at, op)),
+            _ => false,
+        };
+        in_row || self.others.contains(&(at, deadline))
+    }
+}
+
+/// The earlier one of two; the order of deadlines decides only between those of the same instant.
+fn earlier(one: Option<(Instant, Deadline)>, other: (Instant, Deadline)) -> (Instant, Deadline) {
+    match one {
+        Some(one) if one.0 < other.0 => one,
+        Some(one) if one.0 == other.0 => one.min(other),
+        Some(_) | None => other,
     }
 }

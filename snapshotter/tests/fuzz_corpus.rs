@@ -68,6 +68,14 @@ fn what_is_hidden_below_a_setgid_directory_has_not_its_group() {
     }
 }
 
+#[test]
+fn what_is_hidden_below_a_setgid_directory_of_its_own_layer_has_its_group() {
+    if is_root("what_is_hidden_below_a_setgid_directory_of_its_own_layer_has_its_group") {
+        let input = regression("tar_entries", "hidden-below-an-own-setgid-directory");
+        assert!(fuzz::tar_entries(&input));
+    }
+}
+
 fn corpus(target: &str) -> PathBuf {
     let fuzz = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     fuzz.join("corpus").join(target)

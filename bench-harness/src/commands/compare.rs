@@ -24,7 +24,7 @@ use super::{StageArguments, command_line};
     after_help = "Example:\n  parapull-bench compare --image ml-like:1GiB --image many-files \\\n      --strategies \
                         sequential,streamed --peers containerd:go,containerd:unpigz,parapull \\\n      --reps 5 --out \
                         results/today\n\nPeers: containerd (with the decompressor it finds), containerd:go, \
-                        containerd:unpigz,\ncontainerd:igzip (2.0 and later), parapull (containerd with parapull as its \
+                        containerd:unpigz,\ncontainerd:igzip (2.0 and later), containerd-multipart:go and :igzip (2.1 and later, in ranges, ten downloads at a time),\nparapull (containerd with parapull as its \
                         snapshotter).\nThe first configuration is the baseline of \"times as fast\"."
 )]
 pub(super) struct Compare {

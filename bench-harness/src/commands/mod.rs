@@ -9,6 +9,8 @@ mod output;
 mod progress;
 mod report;
 mod rpc_load;
+mod unpack;
+mod unpack_one;
 
 use std::path::PathBuf;
 
@@ -47,6 +49,11 @@ enum Command {
     Report(report::ReportCommand),
     /// Measure how soon small calls to the snapshotter are answered while it pulls.
     RpcLoad(rpc_load::RpcLoad),
+    /// Unpack layers beside everybody who unpacks them, and count what it costs.
+    Unpack(unpack::Unpack),
+    /// Unpack one layer, as the contender `parapull` does.
+    #[command(hide = true)]
+    UnpackOne(unpack_one::UnpackOne),
 }
 
 /// Runs the command that was asked for.
@@ -59,6 +66,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Limits(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::RpcLoad(command) => command.run(),
+        Command::Unpack(command) => command.run(),
+        Command::UnpackOne(command) => command.run(),
     }
 }
 

@@ -213,7 +213,7 @@ impl Stage {
         let own = folder.join("parapull");
         let proxy = is_parapull.then(|| Snapshotter::announced(&own));
         let decompressor = match subject {
-            Subject::Containerd(Some(named)) => *named,
+            Subject::Containerd(Some(named)) | Subject::Multipart(named) => *named,
             _ => {
                 let program = find_program(&program.to_string_lossy(), INSTALL)?;
                 Decompressor::chosen_by(ContainerdVersion::of(&program)?)
@@ -221,10 +221,10 @@ impl Stage {
         };
         let options = ContainerdOptions {
             proxy,
-            cri_pull: if way == Way::CriTransfer {
-                CriPull::TransferService
-            } else {
-                CriPull::Itself
+            cri_pull: match (subject, way) {
+                (Subject::Multipart(_), _) => CriPull::Multipart,
+                (_, Way::CriTransfer) => CriPull::TransferService,
+                _ => CriPull::Itself,
             },
             decompressor,
             plain_http_hosts: vec![self.host().to_owned()],

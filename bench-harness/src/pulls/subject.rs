@@ -14,6 +14,8 @@ pub enum Subject {
     Strategy(Strategy),
     /// containerd's own overlayfs through CRI.
     Containerd(Option<Decompressor>),
+    /// The same of containerd 2.1 or later, which fetches each layer in ranges, ten downloads at a time.
+    Multipart(Decompressor),
     /// containerd with parapull as its snapshotter, through CRI.
     Parapull,
 }
@@ -22,7 +24,7 @@ impl Subject {
     /// The decompressor containerd is to use: the named one, else what this machine's containerd would choose itself.
     pub fn decompressor(&self) -> Decompressor {
         match self {
-            Self::Containerd(Some(decompressor)) => *decompressor,
+            Self::Containerd(Some(decompressor)) | Self::Multipart(decompressor) => *decompressor,
             _ if find_program("unpigz", "").is_ok() => Decompressor::Unpigz,
             _ => Decompressor::Go,
         }
@@ -30,7 +32,7 @@ impl Subject {
 
     /// Whether it needs the program `parapull-snapshotter`.
     pub const fn needs_snapshotter(&self) -> bool {
-        !matches!(self, Self::Containerd(_))
+        !matches!(self, Self::Containerd(_) | Self::Multipart(_))
     }
 
     /// Whether it needs containerd.
@@ -45,6 +47,9 @@ impl fmt::Display for Subject {
             Self::Strategy(strategy) => f.write_str(strategy.name()),
             Self::Containerd(None) => f.write_str("containerd"),
             Self::Containerd(Some(decompressor)) => write!(f, "containerd:{}", decompressor.name()),
+            Self::Multipart(decompressor) => {
+                write!(f, "{MULTIPART_PREFIX}{}", decompressor.name())
+            }
             Self::Parapull => f.write_str("parapull"),
         }
     }
@@ -55,6 +60,9 @@ impl FromStr for Subject {
 
     /// Reads a strategy or a peer.
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(decompressor) = text.strip_prefix(MULTIPART_PREFIX) {
+            return Ok(Self::Multipart(decompressor.parse()?));
+        }
         match text {
             "containerd" => Ok(Self::Containerd(None)),
             "parapull" => Ok(Self::Parapull),
@@ -63,13 +71,15 @@ impl FromStr for Subject {
                 (_, Some(decompressor)) => Ok(Self::Containerd(Some(decompressor.parse()?))),
                 (Err(_), None) => Err(format!(
                     "{text:?} is neither a strategy ({}) nor a peer (containerd, containerd:go, containerd:unpigz, \
-                     containerd:igzip, parapull)",
+                     containerd:igzip, containerd-multipart:go, containerd-multipart:igzip, parapull)",
                     Strategy::ALL.map(Strategy::name).join(", ")
                 )),
             },
         }
     }
 }
+
+const MULTIPART_PREFIX: &str = "containerd-multipart:";
 
 #[cfg(test)]
 mod tests {
@@ -82,6 +92,7 @@ mod tests {
             "store-then-unpack",
             "containerd",
             "containerd:unpigz",
+            "containerd-multipart:igzip",
             "parapull",
         ] {
             assert_eq!(name.parse::<Subject>().unwrap().to_string(), name);

@@ -110,7 +110,7 @@ pub fn read(from: &Path) -> Result<ComparisonResult, ReportError> {
 }
 
 /// Makes the PNG beside an SVG; one of an earlier picture is not left there.
-fn convert(svg: &Path) {
+pub(crate) fn convert(svg: &Path) {
     let _ = fs::remove_file(svg.with_extension("png"));
     let Ok(program) = find_program("rsvg-convert", "install the package librsvg2-bin") else {
         return;

@@ -9,8 +9,10 @@ mod markdown;
 mod plot;
 mod result;
 mod timeline_plot;
+mod unpack_plot;
 
 pub use csv::csv;
+pub(crate) use files::convert;
 pub use files::{ReportError, picture, read, write, write_page, write_timeline};
 pub use html::html;
 pub(crate) use markdown::bytes;
@@ -18,3 +20,4 @@ pub use markdown::{markdown, seconds_text};
 pub use plot::{PlotError, comparison_svg};
 pub use result::{ComparisonResult, ImageSize, NamedSummary, Run, SCHEMA, build, revision};
 pub use timeline_plot::{Panel, timeline_svg};
+pub use unpack_plot::unpack_svg;

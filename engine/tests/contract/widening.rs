@@ -40,7 +40,10 @@ impl Lanes {
                 _ => {}
             }
         }
-        started.expect("a lane starts")
+        let Some(op) = started else {
+            panic!("no lane starts for {image}");
+        };
+        op
     }
 
     fn answer(&mut self, op: OpId, threads: u32) {
@@ -61,7 +64,7 @@ impl Lanes {
 
     /// What a lane was told since the last look.
     fn told(&mut self, op: OpId) -> Option<u32> {
-        let told = self
+        let mut told = self
             .bench
             .take()
             .into_iter()
@@ -69,7 +72,7 @@ impl Lanes {
                 Action::ResizeLane { op: told, threads } if told == op => Some(threads),
                 _ => None,
             });
-        told.last()
+        told.next_back()
     }
 
     /// What a lane is told until it has reported so often.

@@ -20,6 +20,8 @@ mod marked;
 mod order;
 mod parallel;
 mod piece;
+#[doc(hidden)]
+pub mod probe;
 mod raw;
 mod stretch;
 #[cfg(test)]

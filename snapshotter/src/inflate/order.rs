@@ -38,7 +38,6 @@ pub(super) struct Order {
     giving: Option<Giving>,
     was_idle: bool,
     tally: Tally,
-    in_pieces: u64,
 }
 
 #[derive(Debug)]
@@ -77,7 +76,6 @@ impl Order {
             giving: None,
             was_idle: false,
             tally: Tally::default(),
-            in_pieces: 0,
         }
     }
 
@@ -102,10 +100,6 @@ impl Order {
 
     pub(super) fn is_hopeless(&self) -> bool {
         self.shared.hopeless.load(Ordering::Relaxed)
-    }
-
-    pub(super) const fn bytes_in_pieces(&self) -> u64 {
-        self.in_pieces
     }
 
     pub(super) fn into_gzip(self) -> Gzip {
@@ -216,7 +210,6 @@ impl Order {
         };
         giving.given += bytes;
         self.gzip.account(&output[..bytes]);
-        self.in_pieces += bytes as u64;
         if giving.given == giving.piece.len() {
             self.go_on_behind()?;
         }

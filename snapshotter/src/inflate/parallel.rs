@@ -95,11 +95,6 @@ impl<'scope, E: Send + 'scope> ParallelGzip<'scope, E> {
         self.order.is_hopeless()
     }
 
-    /// Uncompressed bytes that came of guesses or of known ways in.
-    pub(crate) const fn bytes_in_pieces(&self) -> u64 {
-        self.order.bytes_in_pieces()
-    }
-
     /// Ends the threads, and gives the decoder back where it stands. Panics if reading did.
     pub(crate) fn finish(self) -> (Gzip, Result<(), E>) {
         self.stop_reading();

@@ -49,7 +49,6 @@ pub struct Progress {
     held: [AtomicU64; 3],
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    in_pieces: AtomicU64,
     entries: AtomicU64,
     threads: AtomicU32,
     waiting: AtomicU8,
@@ -99,7 +98,6 @@ impl Progress {
             held: Default::default(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
-            in_pieces: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             threads: AtomicU32::new(0),
             waiting: AtomicU8::new(INPUT),
@@ -136,11 +134,6 @@ impl Progress {
         self.bytes_out.load(Ordering::Relaxed)
     }
 
-    /// Uncompressed bytes that were decompressed ahead of what stands before them; counted when the lane stops doing so.
-    pub fn bytes_in_pieces(&self) -> u64 {
-        self.in_pieces.load(Ordering::Relaxed)
-    }
-
     /// Tar entries applied.
     pub fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
@@ -166,10 +159,6 @@ impl Progress {
 
     pub(super) fn add_out(&self, bytes: u64) {
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn add_in_pieces(&self, bytes: u64) {
-        self.in_pieces.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn add_entry(&self) {

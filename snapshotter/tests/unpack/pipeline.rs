@@ -12,23 +12,35 @@ use parapull_snapshotter::unpack::{
 use super::archive::{archive, file};
 use super::lane::{is_root, place, run, spec};
 use super::streams::{gzip, sample};
+use super::threads::{gzip_in_blocks, letters};
 
 /// A source that gives what it is sent and blocks in between.
-struct Fed(Receiver<io::Result<Vec<u8>>>);
+struct Fed {
+    sent: Receiver<io::Result<Vec<u8>>>,
+    rest: Vec<u8>,
+}
 
 fn feed() -> (Sender<io::Result<Vec<u8>>>, Fed) {
     let (sender, receiver) = channel();
-    (sender, Fed(receiver))
+    let fed = Fed {
+        sent: receiver,
+        rest: Vec::new(),
+    };
+    (sender, fed)
 }
 
 impl Read for Fed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Ok(bytes) = self.0.recv() else {
-            return Ok(0);
-        };
-        let bytes = bytes?;
-        buffer[..bytes.len()].copy_from_slice(&bytes);
-        Ok(bytes.len())
+        if self.rest.is_empty() {
+            let Ok(sent) = self.sent.recv() else {
+                return Ok(0);
+            };
+            self.rest = sent?;
+        }
+        let bytes = self.rest.len().min(buffer.len());
+        buffer[..bytes].copy_from_slice(&self.rest[..bytes]);
+        self.rest.drain(..bytes);
+        Ok(bytes)
     }
 }
 
@@ -150,14 +162,16 @@ impl Sink for Failing {
     }
 }
 
-/// The source never ends by itself: only `stop_source` can free the reading thread.
+/// The source never ends by itself: only `stop_source` can free the reading thread. It gives enough for several threads,
+/// which read megabytes ahead.
 fn fail_while_the_source_blocks(dir: &Path, threads: u32, panics: bool) -> UnpackError {
-    let tar = large();
-    let compressed = gzip(&tar);
+    let files = (0..8).map(|n: usize| file(format!("f{n}"), letters(700_000 + n)));
+    let tar = archive(files);
+    let compressed = gzip_in_blocks(&tar);
     let spec = spec(&compressed, &tar, Encoding::Sniffed);
     let (sender, source) = feed();
-    let mut given = compressed.chunks(20_000);
-    for chunk in given.by_ref().take(3) {
+    let chunks = compressed.len() / 20_000;
+    for chunk in compressed.chunks(20_000).take(chunks) {
         sender.send(Ok(chunk.to_vec())).unwrap();
     }
     let sender = std::sync::Mutex::new(Some(sender));

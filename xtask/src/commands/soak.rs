@@ -41,6 +41,9 @@ impl Soak {
         let started = Instant::now();
         let time = Duration::from_secs(self.minutes * 60);
         let is_built = steps.run("build", || build(&workspace));
+        if is_built && is_root() {
+            steps.run("a layer of 10 GiB", || huge_layer(&workspace));
+        }
         let mut from = self.from;
         for round in 1.. {
             let left = time.saturating_sub(started.elapsed());
@@ -143,6 +146,22 @@ fn run_round(
         });
     }
     Ok(())
+}
+
+/// The memory of lanes on a layer larger than the machine's; optimised, because they guess at every byte of it.
+fn huge_layer(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["test", "--quiet", "--locked", "--release"])
+        .args([
+            "--package",
+            "parapull-snapshotter",
+            "--test",
+            "unpack_memory",
+        ])
+        .args(["--", "--nocapture"])
+        .env("PARAPULL_HUGE_LAYER_MIB", "10240");
+    succeed(&mut cargo)
 }
 
 /// All points and many instants, where a test run kills at a few. The test tells its seed.

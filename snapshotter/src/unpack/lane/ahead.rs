@@ -180,17 +180,17 @@ fn decode<R: Read + Send>(
     threads: u32,
     controls: Controls<'_>,
 ) -> Result<Stop<R>, UnpackError> {
-    // The first buffer shows which decompressor is needed.
-    let (mut is_begun, mut is_unsuited) = (false, false);
+    // A buffer in order comes first, which shows what decompressor is needed, and last, which finds the stream's end.
+    let mut may_guess = false;
+    let mut is_suited = true;
     loop {
         if controls.threads.threads() != threads {
             return Ok(Stop::Resized(decoder));
         }
-        if is_begun && !is_unsuited && threads >= GUESSING_THREADS_MIN {
+        if may_guess && is_suited && threads >= GUESSING_THREADS_MIN {
+            may_guess = false;
             let ended = decode_in_parallel(&mut decoder, free, decoded, threads, controls)?;
-            is_unsuited = ended == Ended::Unsuited;
-            // What is left to say, and that nothing is, is said in order.
-            is_begun = false;
+            is_suited = ended != Ended::Unsuited;
             continue;
         }
         controls.progress.wait_for(Waiting::Disk);
@@ -207,7 +207,7 @@ fn decode<R: Read + Send>(
         if decoded.send(buffer).is_err() {
             return Ok(Stop::Resized(decoder));
         }
-        is_begun = true;
+        may_guess = true;
     }
 }
 

@@ -41,7 +41,6 @@ pub(super) fn decode_in_parallel<R: Read + Send>(
             Err(gzip) => (gzip, Ok(Ok(Ended::Unsuited))),
             Ok(mut parallel) => {
                 let ended = pass_on(&mut parallel, free, decoded, threads, controls);
-                controls.progress.add_in_pieces(parallel.bytes_in_pieces());
                 let (gzip, read) = parallel.finish();
                 (gzip, read.map(|()| ended))
             }

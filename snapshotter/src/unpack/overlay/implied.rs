@@ -87,6 +87,8 @@ impl Staged {
 /// What an implied directory has been given from a lower layer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Copied {
+    /// The group it would have without any lower layer: its parent's, if that one is setgid.
+    pub(super) group: u32,
     /// Access and modification time, to be set in the end.
     pub(super) times: Option<(Time, Time)>,
     /// Names of the extended attributes.
@@ -107,6 +109,7 @@ pub(super) fn inherit(
     Ok(Copied {
         times: Some(source.times()),
         xattrs: source.xattrs.into_iter().map(|(name, _)| name).collect(),
+        ..Copied::default()
     })
 }
 
@@ -118,7 +121,7 @@ pub(super) fn disinherit(
     is_implied: bool,
 ) -> rustix::io::Result<()> {
     if is_implied {
-        rustix::fs::fchown(fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
+        rustix::fs::fchown(fd, Some(Uid::ROOT), Some(Gid::from_raw(copied.group)))?;
     }
     for name in &copied.xattrs {
         match rustix::fs::fremovexattr(fd, &**name) {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::super::error::SinkError;
 use super::super::path::{LayerPath, join, split};
 use super::super::sink::Inherited;
-use super::implied::{self, IMPLIED_MODE};
+use super::implied::{self, Copied, IMPLIED_MODE};
 use super::tree::{BLOCK_BYTES, Directory, Known, Tree, set_opaque};
 
 /// What to do about directories that a path needs and the layer does not have.
@@ -193,7 +193,14 @@ impl Tree {
             set_opaque(fd.as_fd(), path)?;
         }
         if !is_fresh && !self.lowers.is_empty() {
-            known.copied = implied::inherit(fd.as_fd(), path, &self.lowers).map_err(error)?;
+            // Only a directory with an entry of its own gives its group to what is made in it: an implied one has mode 0755.
+            let group = if known.in_implied {
+                0
+            } else {
+                rustix::fs::fstat(&fd).map_err(error)?.st_gid
+            };
+            let copied = implied::inherit(fd.as_fd(), path, &self.lowers).map_err(error)?;
+            known.copied = Copied { group, ..copied };
         }
         self.directories.insert(path.to_vec(), known);
         Ok(fd)

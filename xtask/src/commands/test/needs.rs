@@ -9,6 +9,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "busybox-static",
     "containerd",
     "docker-registry",
+    "e2fsprogs",
     "golang-github-containerd-containerd-dev",
     "golang-go",
     "isal",
@@ -85,6 +86,11 @@ const GROUPS: &[Group] = &[
         name: "containerd's own conformance suite and layer application",
         needs_root: true,
         packages: &["golang-github-containerd-containerd-dev", "golang-go"],
+    },
+    Group {
+        name: "inflating what Go and zlib's strategies compress, unpacking onto file systems made for it",
+        needs_root: true,
+        packages: &["golang-go", "python3", "e2fsprogs", "isal", "pigz"],
     },
     Group {
         name: "indexes of layers, read by another reader",
