@@ -330,6 +330,33 @@ pub(super) static KEYS: &[Key] = &[
          containerd's own snapshotters.",
     ),
     key(
+        "parapull.disk_reserve",
+        Kind::SizeOrAuto(|s| &mut s.disk_reserve),
+        "Free space that layers leave on the file system they are unpacked to. \"auto\": a hundredth of it, at most 1GiB.",
+    ),
+    key(
+        "parapull.mount_options",
+        Kind::Options(|s| &mut s.mount_options),
+        "Further options of every overlay mount, as containerd's overlayfs snapshotter takes them.",
+    ),
+    key(
+        "parapull.upperdir_label",
+        Kind::Flag(|s| &mut s.upperdir_label),
+        "Whether the label containerd.io/snapshot/overlay.upperdir of a snapshot says where its own files lie, as with\n\
+         containerd's overlayfs snapshotter.",
+    ),
+    key(
+        "parapull.sync_remove",
+        Kind::Flag(|s| &mut s.sync_remove),
+        "Whether the removal of a snapshot is answered only when its files are gone; else they go in the background.",
+    ),
+    key(
+        "parapull.remap_ids",
+        Kind::Flag(|s| &mut s.remap_ids),
+        "Whether user namespaces are mapped by the mounts. It needs idmapped overlays (Linux 5.19) and\n\
+         capabilities = [\"remap-ids\"] with this plugin in containerd's configuration.",
+    ),
+    key(
         "parapull.resume",
         Kind::Resume(|s| &mut s.resume),
         "What of an unfinished pull survives a restart of the daemon: \"layers\" that were unpacked and verified. \"bytes\" of\n\

@@ -1,10 +1,10 @@
-//! What keys promise each other.
+//! That every key is one of its own and every setting has one.
 
 use std::collections::BTreeSet;
 
-use super::super::foreign;
-use super::super::values::Found;
 use super::*;
+use crate::config::foreign;
+use crate::config::values::Found;
 
 #[test]
 fn every_key_has_a_path_a_name_and_a_meaning_of_its_own() {
@@ -71,6 +71,7 @@ fn another(kind: Kind) -> Found {
         Kind::Sync(_) => Found::Text("layer".into()),
         Kind::Resume(_) => Found::Text("bytes".into()),
         Kind::Path(_) | Kind::Text(_) => Found::Text("77".into()),
+        Kind::Options(_) => Found::Texts(vec!["77".into()]),
         Kind::Streams(_) => Found::Table(vec!["77".into()]),
     }
 }
