@@ -14,7 +14,7 @@
 //! #     layer_window_bytes_max: 32 << 20, spool_bytes_max: 0, threads_max: 2, threads_per_lane_max: 2,
 //! #     cores: 2, wide_threads_max: 0, wide_bytes_min: 0,
 //! # }).unwrap();
-//! let config = Config { seed: 1, limits, scheduling: Strategy::Streamed.scheduling(), timing: Timing::default(), hosts: Default::default() };
+//! let config = Config { seed: 1, limits, scheduling: Strategy::Streamed.scheduling(), timing: Timing::default(), hosts: Default::default(), hedging: Default::default() };
 //! let mut engine = Engine::new(config, Instant::ZERO);
 //! # let pull = Pull { image: parapull_engine::ImageId(0), layers: vec![], weight: 1 };
 //! engine.handle_input(Instant::ZERO, Input::PullRequested(pull));
@@ -46,6 +46,7 @@ extern crate std;
 #[macro_use]
 mod mutant;
 
+mod allowance;
 mod ascending;
 mod blob;
 mod budget;
@@ -57,6 +58,7 @@ mod ending;
 mod engine;
 mod error;
 mod fetch;
+mod hedge;
 mod host;
 mod id;
 mod image;
@@ -69,9 +71,11 @@ mod links;
 mod op;
 mod ops;
 mod output;
+mod pace;
 mod plan;
 mod progress;
 mod queue;
+mod race;
 mod ranks;
 mod rate;
 mod refetch;
@@ -84,6 +88,7 @@ mod shutdown;
 mod snapshot;
 mod sorted;
 mod sources;
+mod starving;
 mod table;
 mod threads;
 mod time;
@@ -92,7 +97,8 @@ mod trace;
 mod widening;
 
 pub use config::{
-    Config, FetchOrder, HostRules, Scheduling, Strategy, Timing, UnknownStrategy, UnpackOrder,
+    Config, FetchOrder, HedgeRules, HostRules, Scheduling, Strategy, Timing, UnknownStrategy,
+    UnpackOrder,
 };
 pub use engine::Engine;
 pub use error::{Class, FetchError, LaneError, LayerError, LinkError};

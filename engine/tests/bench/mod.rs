@@ -45,6 +45,11 @@ pub(crate) struct Bench {
     blobs: BTreeMap<BlobId, Bytes>,
     lanes: BTreeMap<OpId, (BlobId, u64)>,
     fetches: BTreeMap<OpId, Action>,
+    /// Window bytes fetches were given credit for, and those that lanes have let go of.
+    pub(crate) credited: u64,
+    pub(crate) released: u64,
+    /// Of the images that are requested from here on.
+    pub(crate) weight: u32,
 }
 
 #[derive(Default)]
@@ -52,6 +57,17 @@ struct Bytes {
     /// Chunks present beyond the frontier, by start.
     ahead: BTreeMap<u64, u64>,
     frontier: u64,
+}
+
+impl Bytes {
+    fn add(&mut self, range: ByteRange) {
+        self.ahead.insert(range.start, range.end);
+        while let Some((start, end)) = self.ahead.range(..=self.frontier).next_back() {
+            let (start, end) = (*start, *end);
+            self.ahead.remove(&start);
+            self.frontier = self.frontier.max(end);
+        }
+    }
 }
 
 impl Bench {
@@ -65,6 +81,7 @@ impl Bench {
                 ..Timing::default()
             },
             hosts: HostRules::default(),
+            hedging: HedgeRules::default(),
         };
         Self::with_config(config)
     }
@@ -82,6 +99,9 @@ impl Bench {
             blobs: BTreeMap::new(),
             lanes: BTreeMap::new(),
             fetches: BTreeMap::new(),
+            credited: 0,
+            released: 0,
+            weight: 1,
         }
     }
 
@@ -142,7 +162,7 @@ impl Bench {
         self.input(Input::PullRequested(Pull {
             image: ImageId(image),
             layers,
-            weight: 1,
+            weight: self.weight,
         }));
     }
 
@@ -162,8 +182,13 @@ impl Bench {
         loop {
             match self.engine.poll_output() {
                 Output::Action(action) => {
-                    if let Action::FetchRange { op, .. } = action {
-                        self.fetches.insert(op, action);
+                    match action {
+                        Action::FetchRange { op, credit, to, .. } => {
+                            self.fetches.insert(op, action);
+                            self.credited += if to == Destination::Window { credit } else { 0 };
+                        }
+                        Action::GrantCredit { bytes, .. } => self.credited += bytes,
+                        _ => {}
                     }
                     self.actions.push_back(action);
                 }
@@ -282,16 +307,26 @@ impl Bench {
         }
     }
 
+    /// Delivers so many bytes of a ranged fetch in all.
+    pub(crate) fn bring(&mut self, op: OpId, bytes: u64) {
+        if let Some(Action::FetchRange { blob, range, .. }) = self.fetches.get(&op) {
+            let brought = ByteRange::new(range.start, range.start + bytes);
+            self.blobs.entry(*blob).or_default().add(brought);
+        }
+        self.input(Input::RangeProgressed {
+            op,
+            bytes,
+            discarded: 0,
+        });
+        self.advance_lanes();
+    }
+
     /// Delivers all of a ranged fetch.
     pub(crate) fn finish_fetch(&mut self, op: OpId) {
         let Some(Action::FetchRange { blob, range, .. }) = self.fetches.remove(&op) else {
             return;
         };
-        let bytes = self.blobs.entry(blob).or_default();
-        bytes.ahead.insert(range.start, range.end);
-        while let Some(end) = bytes.ahead.remove(&bytes.frontier) {
-            bytes.frontier = end;
-        }
+        self.blobs.entry(blob).or_default().add(range);
         self.input(Input::RangeFetched { op });
         self.advance_lanes();
     }
@@ -322,6 +357,7 @@ impl Bench {
         let lanes: Vec<_> = self.lanes.iter().map(|(op, lane)| (*op, *lane)).collect();
         for (op, (blob, released)) in lanes {
             let frontier = self.blobs.get(&blob).map_or(0, |bytes| bytes.frontier);
+            self.released += frontier - released;
             if frontier == self.sizes[&blob] {
                 self.lanes.remove(&op);
                 self.input(Input::LaneFinished {
@@ -340,6 +376,20 @@ impl Bench {
                 });
             }
         }
+    }
+
+    /// Fetches asked for and not ended, and lanes at work.
+    pub(crate) fn open(&self) -> (usize, usize) {
+        let starts = |action: &&Action| matches!(action, Action::StartLane { .. });
+        let to_start = self.actions.iter().filter(starts).count();
+        (self.fetches.len(), self.lanes.len() + to_start)
+    }
+
+    /// Does the next thing that was asked for; `None` when there is nothing.
+    pub(crate) fn step(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front()?;
+        self.perform(action);
+        Some(action)
     }
 
     pub(crate) fn ready(&self) -> Vec<u32> {

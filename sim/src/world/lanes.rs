@@ -78,6 +78,11 @@ impl Lane {
 }
 
 impl World<'_> {
+    /// Whether a lane has bytes to read.
+    pub(super) fn has_bytes(&self, lane: &Lane) -> bool {
+        !lane.waits_for_bytes() && lane.released < self.plan.blob(lane.blob).compressed_bytes
+    }
+
     pub(super) fn start_lane(
         &mut self,
         op: OpId,
@@ -137,7 +142,7 @@ impl World<'_> {
             .is_some_and(|trees| trees.is_staged(over));
         let lost = self.held.get(&blob).is_some_and(|held| held.released > 0);
         let shared = self.lanes.values().any(|lane| lane.blob == blob);
-        let orphan = over.is_some_and(|place| self.linked(place.image) != place.index);
+        let orphan = over.is_some_and(|place| self.linked(place.image) < place.index);
         for (wrong, why) in [
             (staged, "it is staged already"),
             (lost, "some of its bytes are gone"),
@@ -342,6 +347,7 @@ impl World<'_> {
         if held.destination == Some(Destination::Window) {
             held.drop_from(0);
         }
+        self.note_all_read(lane.blob);
         self.record
             .lane_ends(self.now, lane.layer, planned.compressed_bytes, true);
         self.inbox.push_back(Input::LaneFinished {
