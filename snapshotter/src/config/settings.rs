@@ -50,6 +50,8 @@ pub struct Settings {
     pub wide_threads: Setting<u32>,
     /// `wide_min`.
     pub wide_min: Setting<ByteSize>,
+    /// `index_cache`; 0 is off.
+    pub index_cache: Setting<ByteSize>,
     /// `max_uncompressed`.
     pub max_uncompressed: ByteSize,
     /// `max_expansion`.
@@ -165,6 +167,7 @@ impl Default for Settings {
             cores: Setting::Auto,
             wide_threads: Setting::Auto,
             wide_min: Setting::Auto,
+            index_cache: Setting::Auto,
             max_uncompressed: ByteSize(1 << 40),
             max_expansion: 40_000,
             max_entries: 10_000_000,
