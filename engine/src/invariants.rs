@@ -32,6 +32,7 @@ impl Engine {
         self.check_wake();
         self.check_queue();
         self.check_holds();
+        self.check_threads();
         self.bytes.check("bytes");
         self.bytes.check_debts("bytes");
         self.lane_time.check("lane time");

@@ -14,6 +14,7 @@ use crate::layer::{Layer, LayerState, TreeId};
 use crate::op::{Lane, OpKind};
 use crate::output::Action;
 use crate::snapshot::HoldReason;
+use crate::widening::Pace;
 
 /// What decides between layers; the smallest gets the next lane.
 type Rank = (bool, u64, Reverse<u64>, u32, TreeId);
@@ -145,6 +146,7 @@ impl Engine {
             threads_told: 1,
             charged_until: self.now,
             threads_said: 1,
+            pace: Pace::default(),
         }));
         let Some(layer) = self.layers.get_mut(&layer_id) else {
             return;
@@ -196,6 +198,7 @@ impl Engine {
             self.note_lane_pace(blob, released, nanos);
         }
         self.release(blob, released);
+        self.note_pace(id, waiting);
     }
 
     /// Learns how fast a lane is from what it let go of in a time in which it did not wait for bytes.

@@ -23,4 +23,5 @@ mod retrying;
 mod sharing;
 mod shutdown;
 mod standstill;
+mod widening;
 mod window;
