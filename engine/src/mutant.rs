@@ -90,6 +90,24 @@ mutants! {
     FairnessOff = "fairness-off",
     /// A fetch that is cancelled is told so again.
     CancelledTwice = "cancelled-twice",
+    /// What a live image goes on with stays charged to the one that ended.
+    ChargeLeftBehind = "charge-left-behind",
+    /// An image nobody waits for any more has no grace period: it lives on.
+    GraceNeverStarts = "grace-never-starts",
+    /// A host that asked to be left alone is asked for other ranges.
+    HostHoldForgotten = "host-hold-forgotten",
+    /// An image in debt is given as many rounds as it takes, and keeps what it does not use.
+    DeficitHoarded = "deficit-hoarded",
+    /// A place does not look for what is linked where it belongs.
+    ChainLinkedTwice = "chain-linked-twice",
+    /// A shutdown drops the trees that the next start could use.
+    ShutdownDrops = "shutdown-drops",
+    /// Lanes go on after the grace of a shutdown.
+    ShutdownNeverOver = "shutdown-never-over",
+    /// Wrong bytes are asked for again where they came from.
+    SameSourceAgain = "same-source-again",
+    /// A failed request does not say anything about its host: it never cools down.
+    CoolDownOff = "cool-down-off",
 }
 
 #[cfg(feature = "mutants")]
