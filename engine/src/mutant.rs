@@ -108,6 +108,12 @@ mutants! {
     SameSourceAgain = "same-source-again",
     /// A failed request does not say anything about its host: it never cools down.
     CoolDownOff = "cool-down-off",
+    /// What a hedge brings counts as fetched although it was here.
+    HedgeCountedTwice = "hedge-counted-twice",
+    /// Ranges are hedged whatever may be brought twice.
+    HedgeUnbounded = "hedge-unbounded",
+    /// When a hedged fetch fails, its range is asked for again although the hedge brings it.
+    HedgeForgotten = "hedge-forgotten",
 }
 
 #[cfg(feature = "mutants")]

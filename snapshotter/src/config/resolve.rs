@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parapull_engine::{HostRules, Limits, LimitsError, Timing};
+use parapull_engine::{HedgeRules, HostRules, Limits, LimitsError, Timing};
 use parapull_scenario::{ByteSize, LimitsSpec, Setting};
 
 use super::error::{ConfigError, Problem};
@@ -160,6 +160,7 @@ impl Config {
             scheduling: self.settings.strategy.scheduling(),
             timing: self.timing(),
             hosts: self.hosts(),
+            hedging: HedgeRules::off(),
         })
     }
 
