@@ -247,8 +247,7 @@ fn anything_is_here(scenario: &Scenario) -> bool {
 fn only_corrupts(scenario: &Scenario, plan: &Plan, blob: BlobId) -> bool {
     let faults = scenario.faults.faults.iter();
     !withholds(scenario)
-        && !may_crowd(scenario, plan)
-        && scenario.mishaps.is_none()
+        && mishaps::Failures::of(scenario).total() == 0
         && faults
             .filter(|fault| concerns(fault, plan, blob))
             .all(|fault| matches!(fault.kind, FaultKind::CorruptByte { .. }))

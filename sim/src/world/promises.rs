@@ -241,6 +241,7 @@ impl World<'_> {
                 source,
                 attempt,
                 to,
+                hedge,
                 ..
             } => {
                 self.promises.asked.insert(op, source);
@@ -267,7 +268,9 @@ impl World<'_> {
                 }
                 let spot = (blob, source, range.start);
                 // A first attempt begins anew: at another source, or for a new life of the blob.
-                if let Some(until) = self.promises.not_before.remove(&spot)
+                // A hedge repeats a fetch that has not been told to have failed.
+                if !hedge
+                    && let Some(until) = self.promises.not_before.remove(&spot)
                     && attempt > 1
                     && until > self.clock()
                 {
