@@ -108,8 +108,6 @@ mutants! {
     ShutdownDrops = "shutdown-drops",
     /// Lanes go on after the grace of a shutdown.
     ShutdownNeverOver = "shutdown-never-over",
-    /// Wrong bytes are asked for again where they came from.
-    SameSourceAgain = "same-source-again",
     /// A failed request does not say anything about its host: it never cools down.
     CoolDownOff = "cool-down-off",
     /// What a hedge brings counts as fetched although it was here.

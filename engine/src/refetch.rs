@@ -302,7 +302,7 @@ impl Engine {
         };
         blob.life += 1;
         let count = u16::try_from(blob.hosts.len()).unwrap_or(u16::MAX);
-        if blob.local.is_empty() && !mutant!(SameSourceAgain) {
+        if blob.local.is_empty() {
             blob.first_source = SourceId((blob.source.0 + 1) % count);
         }
         blob.local.clear();
