@@ -2,6 +2,7 @@
 
 #[path = "../bench/mod.rs"]
 mod bench;
+mod cost;
 mod ending;
 mod fairness;
 mod fetching;
