@@ -267,3 +267,26 @@ fn overridden(overrides: &[&str]) -> Result<Config, ConfigError> {
     let overrides: Vec<_> = overrides.iter().map(|text| (*text).to_owned()).collect();
     Config::default().with_overrides(&overrides)
 }
+
+#[test]
+fn mount_options_that_cannot_stand_beside_a_snapshot_s_own_are_refused() {
+    for (options, refused) in [
+        (r#""volatile""#, true),
+        (r#"["volatile", "upperdir=/tmp"]"#, true),
+        (r#"["a,b"]"#, true),
+        (r#"[""]"#, true),
+        ("[1]", true),
+        (r#"["volatile", "metacopy=off"]"#, false),
+        ("[]", false),
+    ] {
+        let read = Config::from_toml(&format!("[parapull]\nmount_options = {options}"), "test");
+        assert_eq!(read.is_err(), refused, "{options}");
+        let said = read
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        let named =
+            said.contains("parapull.mount_options: must be an array of texts without commas");
+        assert_eq!(named, refused, "{said}");
+    }
+}

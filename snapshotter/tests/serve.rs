@@ -20,6 +20,8 @@ mod daemon;
 mod images;
 #[path = "serve/local_blobs.rs"]
 mod local_blobs;
+#[path = "serve/overlay_keys.rs"]
+mod overlay_keys;
 #[path = "serve/recorded.rs"]
 mod recorded;
 #[path = "serve/registry.rs"]

@@ -112,9 +112,8 @@ impl Serve {
         let store = Store::open(
             &self.root,
             &store::Options {
-                sync: config.settings.sync,
                 boot_id: self.boot_id.clone(),
-                ..store::Options::default()
+                ..config.store_options()
             },
         )?;
         // Whoever finds the one that containerd calls finds the other too.

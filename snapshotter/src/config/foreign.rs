@@ -94,6 +94,16 @@ static TABLE: &[Foreign] = &[
         reason: "whether overlayfs works is seen when it is mounted",
     },
     Foreign {
+        table: "parapull.",
+        names: &["slow_chown"],
+        reason: "containerd itself copies the owners of what a plugin without the capability remap-ids gives it",
+    },
+    Foreign {
+        table: "parapull.",
+        names: &["root_path"],
+        reason: "give --root to `parapull-snapshotter serve`",
+    },
+    Foreign {
         table: "pull_modes.soci_v1.",
         names: &["enable"],
         reason: LAZY,

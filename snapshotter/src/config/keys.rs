@@ -312,6 +312,33 @@ pub(super) static KEYS: &[Key] = &[
          containerd's own snapshotters.",
     ),
     key(
+        "parapull.disk_reserve",
+        Kind::SizeOrAuto(|s| &mut s.disk_reserve),
+        "Free space that layers leave on the file system they are unpacked to. \"auto\": a hundredth of it, at most 1GiB.",
+    ),
+    key(
+        "parapull.mount_options",
+        Kind::Options(|s| &mut s.mount_options),
+        "Further options of every overlay mount, as containerd's overlayfs snapshotter takes them.",
+    ),
+    key(
+        "parapull.upperdir_label",
+        Kind::Flag(|s| &mut s.upperdir_label),
+        "Whether the label containerd.io/snapshot/overlay.upperdir of a snapshot says where its own files lie, as with\n\
+         containerd's overlayfs snapshotter.",
+    ),
+    key(
+        "parapull.sync_remove",
+        Kind::Flag(|s| &mut s.sync_remove),
+        "Whether the removal of a snapshot is answered only when its files are gone; else they go in the background.",
+    ),
+    key(
+        "parapull.remap_ids",
+        Kind::Flag(|s| &mut s.remap_ids),
+        "Whether user namespaces are mapped by the mounts. It needs idmapped overlays (Linux 5.19) and\n\
+         capabilities = [\"remap-ids\"] with this plugin in containerd's configuration.",
+    ),
+    key(
         "parapull.resume",
         Kind::Resume(|s| &mut s.resume),
         "What of an unfinished pull survives a restart of the daemon: \"layers\" that were unpacked and verified. \"bytes\" of\n\
@@ -413,79 +440,4 @@ pub(super) static KEYS: &[Key] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::super::foreign;
-    use super::super::values::Found;
-    use super::*;
-
-    #[test]
-    fn every_key_has_a_path_a_name_and_a_meaning_of_its_own() {
-        let paths: BTreeSet<_> = KEYS.iter().map(|key| key.path).collect();
-        assert_eq!(paths.len(), KEYS.len());
-        let settings: Vec<_> = KEYS.iter().filter(|key| key.alias_of.is_none()).collect();
-        let names: BTreeSet<_> = settings.iter().map(|key| key.override_name()).collect();
-        assert_eq!(names.len(), settings.len());
-        for key in KEYS {
-            assert!(foreign::reason(key.path).is_none(), "{}", key.path);
-            assert!(
-                key.doc.ends_with('.') && !key.doc.contains("\n\n"),
-                "{}",
-                key.path
-            );
-            assert!(overridden_by(key.path).is_some_and(|it| it.setting() == key.setting()));
-        }
-    }
-
-    #[test]
-    fn a_table_is_written_once() {
-        let mut tables: Vec<_> = KEYS.iter().map(Key::table).collect();
-        tables.dedup();
-        let distinct: BTreeSet<_> = tables.iter().collect();
-        assert_eq!(tables.len(), distinct.len(), "{tables:?}");
-        assert!(tables.iter().skip(1).all(|table| !table.is_empty()));
-    }
-
-    #[test]
-    fn what_works_where_something_is_missing_is_our_default() {
-        for key in KEYS {
-            if let Some(missing) = key.missing {
-                let default = key.kind.written(&Settings::default());
-                assert_eq!(default, missing.only, "{}", key.path);
-            }
-        }
-    }
-
-    /// Setting one key changes what is written for it and for its other name, and nothing else.
-    #[test]
-    fn every_key_has_a_setting_of_its_own() {
-        for key in KEYS {
-            let mut settings = Settings::default();
-            key.kind.read(&another(key.kind), &mut settings).unwrap();
-            for other in KEYS {
-                let is_changed =
-                    other.kind.written(&settings) != other.kind.written(&Settings::default());
-                let is_same = other.setting() == key.setting();
-                assert_eq!(is_changed, is_same, "{} by {}", other.path, key.path);
-            }
-        }
-    }
-
-    /// A value no key has by default.
-    fn another(kind: Kind) -> Found {
-        match kind {
-            Kind::Flag(of) => Found::Flag(!*of(&mut Settings::default())),
-            Kind::Concurrency(_) | Kind::Count(_) | Kind::Number(_) | Kind::Amount(_) => {
-                Found::Integer(77)
-            }
-            Kind::SizeOrAuto(_) | Kind::Chunk(_) | Kind::Size(_) => Found::Text("77MiB".into()),
-            Kind::Duration { .. } => Found::Text("77s".into()),
-            Kind::Strategy(_) => Found::Text("multipart".into()),
-            Kind::Sync(_) => Found::Text("layer".into()),
-            Kind::Resume(_) => Found::Text("bytes".into()),
-            Kind::Path(_) | Kind::Text(_) => Found::Text("77".into()),
-            Kind::Streams(_) => Found::Table(vec!["77".into()]),
-        }
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use super::keys::{self, Key};
 use super::settings::Concurrency;
 use super::{Config, Given, Source};
 use crate::registry::Options;
+use crate::store;
 use crate::unpack::Bounds;
 
 impl Config {
@@ -103,7 +104,25 @@ impl Config {
             xattr_bytes_max: settings.max_xattrs.0,
             metadata_bytes_max: settings.max_metadata.0,
             sparse_pieces_max: settings.max_sparse_pieces,
+            reserve_bytes: match settings.disk_reserve {
+                Setting::Auto => None,
+                Setting::Is(size) => Some(size.0),
+            },
             ..Bounds::default()
+        }
+    }
+
+    /// How the snapshot store is opened; the boot remains to be said.
+    #[must_use]
+    pub fn store_options(&self) -> store::Options {
+        let settings = &self.settings;
+        store::Options {
+            sync: settings.sync,
+            mount_options: settings.mount_options.clone(),
+            remap_ids: settings.remap_ids,
+            upperdir_label: settings.upperdir_label,
+            sync_remove: settings.sync_remove,
+            ..store::Options::default()
         }
     }
 

@@ -88,6 +88,16 @@ pub struct Settings {
     pub staging_ttl: Duration,
     /// `sync`.
     pub sync: SyncPolicy,
+    /// `disk_reserve`.
+    pub disk_reserve: Setting<ByteSize>,
+    /// `mount_options`.
+    pub mount_options: Vec<String>,
+    /// `upperdir_label`.
+    pub upperdir_label: bool,
+    /// `sync_remove`.
+    pub sync_remove: bool,
+    /// `remap_ids`.
+    pub remap_ids: bool,
     /// `resume`.
     pub resume: Resume,
     /// `trace_dir`.
@@ -168,6 +178,11 @@ impl Default for Settings {
             cancel_grace: Duration::from_secs(30),
             staging_ttl: Duration::from_secs(600),
             sync: SyncPolicy::Background,
+            disk_reserve: Setting::Auto,
+            mount_options: Vec::new(),
+            upperdir_label: false,
+            sync_remove: false,
+            remap_ids: false,
             resume: Resume::Layers,
             trace_dir: None,
             registry_config_path: None,

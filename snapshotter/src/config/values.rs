@@ -49,6 +49,8 @@ pub(super) enum Kind {
     Path(fn(&mut Settings) -> &mut Option<PathBuf>),
     /// A text, or nothing.
     Text(fn(&mut Settings) -> &mut Option<String>),
+    /// Mount options, in their order.
+    Options(fn(&mut Settings) -> &mut Vec<String>),
     /// A table for each algorithm.
     Streams(fn(&mut Settings) -> &mut Vec<String>),
 }
@@ -62,6 +64,8 @@ pub(super) enum Found {
     Integer(i64),
     /// A text.
     Text(String),
+    /// Texts.
+    Texts(Vec<String>),
     /// A table; only its keys matter.
     Table(Vec<String>),
     /// Something no key takes, as it is to be shown.
@@ -78,7 +82,14 @@ impl Found {
                 .map_or_else(|_| Self::Other(digits.to_string()), Self::Integer),
             DeValue::Float(number) => Self::Other(number.to_string()),
             DeValue::Datetime(time) => Self::Other(time.to_string()),
-            DeValue::Array(_) => Self::Other("an array".to_owned()),
+            DeValue::Array(array) => {
+                let texts = array.iter().map(|value| match value.get_ref() {
+                    DeValue::String(text) => Some(text.clone().into_owned()),
+                    _ => None,
+                });
+                let texts: Option<Vec<String>> = texts.collect();
+                texts.map_or_else(|| Self::Other("an array".to_owned()), Self::Texts)
+            }
             DeValue::Table(table) => {
                 Self::Table(table.keys().map(|key| key.get_ref().to_string()).collect())
             }
@@ -97,6 +108,8 @@ impl Found {
         }
         match (kind, text, text.parse()) {
             (Kind::Path(_) | Kind::Text(_), ..) => Self::Text(text.to_owned()),
+            (Kind::Options(_), "", _) => Self::Texts(Vec::new()),
+            (Kind::Options(_), ..) => Self::Texts(text.split(',').map(str::to_owned).collect()),
             (_, "true", _) => Self::Flag(true),
             (_, "false", _) => Self::Flag(false),
             (.., Ok(number)) => Self::Integer(number),
@@ -109,6 +122,7 @@ impl Found {
             Self::Flag(flag) => flag.to_string(),
             Self::Integer(number) => number.to_string(),
             Self::Text(text) => quoted(&text.chars().take(SHOWN_CHARS_MAX).collect::<String>()),
+            Self::Texts(_) => "an array".to_owned(),
             Self::Table(_) => "a table".to_owned(),
             Self::Other(text) => text.chars().take(SHOWN_CHARS_MAX).collect(),
         }
@@ -122,7 +136,7 @@ impl Found {
         let size = match self {
             Self::Integer(bytes) => ByteSize(u64::try_from(*bytes).ok()?),
             Self::Text(text) => text.parse().ok()?,
-            Self::Flag(_) | Self::Table(_) | Self::Other(_) => return None,
+            Self::Flag(_) | Self::Texts(_) | Self::Table(_) | Self::Other(_) => return None,
         };
         (size <= SIZE_MAX).then_some(size)
     }
@@ -175,6 +189,7 @@ impl Kind {
             Self::Resume(of) => *of(settings) = named(found, &Resume::NAMES)?,
             Self::Path(of) => *of(settings) = not_empty(text(found)?).map(PathBuf::from),
             Self::Text(of) => *of(settings) = not_empty(text(found)?).map(str::to_owned),
+            Self::Options(of) => of(settings).clone_from(options(found)?),
             Self::Streams(of) => {
                 let Found::Table(algorithms) = found else {
                     return None;
@@ -212,6 +227,9 @@ impl Kind {
             Self::Resume(_) => one_of(Resume::NAMES.map(|(name, _)| name)),
             Self::Path(_) => "a path, or \"\" for none".to_owned(),
             Self::Text(_) => "a text, or \"\" for none".to_owned(),
+            Self::Options(_) => {
+                "an array of texts without commas, none of them a directory".to_owned()
+            }
             Self::Streams(_) => "a table for each algorithm".to_owned(),
         }
     }
@@ -252,6 +270,10 @@ impl Kind {
                     .map_or_else(String::new, |path| path.display().to_string()),
             ),
             Self::Text(of) => quoted(of(settings).as_deref().unwrap_or_default()),
+            Self::Options(of) => {
+                let texts: Vec<_> = of(settings).iter().map(|text| quoted(text)).collect();
+                format!("[{}]", texts.join(", "))
+            }
             Self::Streams(of) => {
                 let entries: Vec<_> = of(settings)
                     .iter()
@@ -314,8 +336,25 @@ fn duration(found: &Found, min: Duration, max: Duration) -> Option<Duration> {
 fn text(found: &Found) -> Option<&str> {
     match found {
         Found::Text(text) => Some(text),
-        Found::Flag(_) | Found::Integer(_) | Found::Table(_) | Found::Other(_) => None,
+        Found::Flag(_)
+        | Found::Integer(_)
+        | Found::Texts(_)
+        | Found::Table(_)
+        | Found::Other(_) => None,
     }
+}
+
+/// Mount options that a snapshot's own can stand beside.
+fn options(found: &Found) -> Option<&Vec<String>> {
+    let Found::Texts(texts) = found else {
+        return None;
+    };
+    let is_own = |text: &String| {
+        let name = text.split('=').next().unwrap_or_default();
+        ["lowerdir", "upperdir", "workdir"].contains(&name)
+    };
+    let is_usable = |text: &String| !text.trim().is_empty() && !text.contains(',') && !is_own(text);
+    texts.iter().all(is_usable).then_some(texts)
 }
 
 fn not_empty(text: &str) -> Option<&str> {

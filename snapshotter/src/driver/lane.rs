@@ -96,6 +96,10 @@ pub(super) fn run(order: &LaneOrder, facts: &Facts) {
 }
 
 fn unpack(order: &LaneOrder, position: Position, facts: &Facts) -> Result<Unpacked, UnpackError> {
+    let bounds = order.bounds.clone().within(&order.directory);
+    if let Some(room) = &bounds.room {
+        room.check(order.spec.size)?;
+    }
     let reader = order
         .input
         .reader(reporter(order, facts.clone()))
@@ -107,7 +111,7 @@ fn unpack(order: &LaneOrder, position: Position, facts: &Facts) -> Result<Unpack
         progress: &order.steering.progress,
         stop_source: &stop,
     };
-    unpack::unpack(reader, &order.spec, Box::new(sink), &order.bounds, controls)
+    unpack::unpack(reader, &order.spec, Box::new(sink), &bounds, controls)
 }
 
 /// Reports what the reader lets go of: every half chunk, every 20 ms, and before every wait.

@@ -52,7 +52,7 @@ use catalog::Opened;
 use database::DatabaseMeta;
 use durability::{Disk, Durability};
 use layout::Layout;
-use meta::{MetaStore, MetaWrite};
+use meta::{MetaStore, MetaWrite, Record};
 use mounts::MountRules;
 use staged::ReservedIds;
 use worker::Worker;
@@ -65,6 +65,10 @@ pub struct Options {
     /// Whether the labels `containerd.io/snapshot/{uid,gid}mapping` become mount options; needs idmapped overlays (Linux 5.19) and the
     /// capability `remap-ids` in containerd's configuration. Default: false.
     pub remap_ids: bool,
+    /// Whether descriptions carry the label `containerd.io/snapshot/overlay.upperdir`: where a snapshot's own files lie. Default: false.
+    pub upperdir_label: bool,
+    /// Whether [`Store::remove`] returns only when the files are gone. Default: false.
+    pub sync_remove: bool,
     /// How gently removed trees are deleted.
     pub pause: Pause,
     /// When unpacked layers are made to survive a power failure.
@@ -84,6 +88,8 @@ struct Inner {
     layout: Layout,
     meta: Arc<dyn MetaStore>,
     rules: MountRules,
+    upperdir_label: bool,
+    sync_remove: bool,
     deleter: Worker,
     durability: Durability,
     recovery: Recovery,
@@ -123,6 +129,8 @@ impl Store {
                 layout,
                 meta,
                 rules,
+                upperdir_label: options.upperdir_label,
+                sync_remove: options.sync_remove,
                 deleter,
                 durability,
                 recovery,
@@ -224,7 +232,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes `key`, whatever its kind; its space is freed in the background.
+    /// Removes `key`, whatever its kind; its space is freed in the background, unless [`Options::sync_remove`] says otherwise.
     ///
     /// # Errors
     /// `NotFound`, or `FailedPrecondition` while it is the parent of others.
@@ -236,6 +244,9 @@ impl Store {
         // After the commit, so that a crash in between leaves a directory without record, which recovery clears, and never the opposite.
         if self.inner.layout.discard(&self.inner.layout.snapshot(id)) {
             self.inner.deleter.nudge();
+            if self.inner.sync_remove {
+                trash::empty_at_once(&self.inner.layout);
+            }
         }
         tracing::debug!(key, id, "removed a snapshot");
         Ok(())
@@ -247,7 +258,7 @@ impl Store {
     /// `NotFound`.
     pub fn stat(&self, key: &str) -> Result<Info> {
         let record = catalog::record(self.inner.meta.read()?.as_ref(), key)?;
-        Ok(record.into_info(key.to_owned()))
+        Ok(self.described(key.to_owned(), record))
     }
 
     /// Changes labels as `fields` say (none: the whole map) and answers the new description.
@@ -255,16 +266,17 @@ impl Store {
     /// # Errors
     /// `NotFound`, or `InvalidArgument` for a field that cannot be changed.
     pub fn update(&self, name: &str, labels: &Labels, fields: &[Field]) -> Result<Info> {
+        let id = catalog::record(self.inner.meta.read()?.as_ref(), name)?.id;
         let mut transaction = self.inner.meta.write()?;
         let info = catalog::update(transaction.as_mut(), name, labels, fields)?;
         transaction.commit()?;
-        Ok(info)
+        Ok(self.with_upperdir(id, info))
     }
 
     /// Calls `visitor` with the description of every snapshot, in the order of their names, as of one moment; an error ends the walk.
     pub fn walk(&self, mut visitor: impl FnMut(Info) -> Result<()>) -> Result<()> {
         let view = self.inner.meta.read()?;
-        view.visit(&mut |name, record| visitor(record.into_info(name)))
+        view.visit(&mut |name, record| visitor(self.described(name, record)))
     }
 
     /// What `key` occupies without its parents: measured for an active snapshot, as committed for others.
@@ -310,6 +322,21 @@ impl Store {
             .collect())
     }
 
+    fn described(&self, name: String, record: Record) -> Info {
+        let id = record.id;
+        self.with_upperdir(id, record.into_info(name))
+    }
+
+    /// Adds where a snapshot's own files lie, where that is wanted; nothing of it is stored.
+    fn with_upperdir(&self, id: u64, mut info: Info) -> Info {
+        if self.inner.upperdir_label {
+            let upper = self.inner.layout.upper(id);
+            let value = upper.to_string_lossy().into_owned();
+            info.labels.insert(UPPERDIR_LABEL.to_owned(), value);
+        }
+        info
+    }
+
     fn create(&self, kind: Kind, key: &str, parent: &str, labels: Labels) -> Result<Opened> {
         let layout = &self.inner.layout;
         let mapped_root = mounts::mapped_root(&labels)?;
@@ -330,6 +357,9 @@ impl Store {
         created
     }
 }
+
+/// As containerd's overlayfs snapshotter names it.
+const UPPERDIR_LABEL: &str = "containerd.io/snapshot/overlay.upperdir";
 
 type Creation<'a> = (Kind, &'a str, &'a str, Labels);
 

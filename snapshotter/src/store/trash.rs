@@ -43,6 +43,15 @@ impl Default for Pause {
     }
 }
 
+/// Empties the trash in the calling thread, without rests; what another thread takes away meanwhile is gone as well.
+pub(super) fn empty_at_once(layout: &Layout) {
+    let pause = Pause {
+        rest: Duration::ZERO,
+        ..Pause::default()
+    };
+    empty(&layout.trash(), pause, &AtomicBool::new(false));
+}
+
 fn empty(trash: &Path, pause: Pause, stop: &AtomicBool) {
     let mut emptying = Emptying {
         path: trash,
@@ -129,12 +138,18 @@ impl Emptying<'_> {
             self.sequence += 1;
             return rustix::fs::renameat(parent, name, trash, format!("lifted-{}", self.sequence));
         }
-        let directory = rustix::fs::openat(parent, name, DIRECTORY_FLAGS, Mode::empty())?;
+        let directory = match rustix::fs::openat(parent, name, DIRECTORY_FLAGS, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
         if rustix::fs::fstat(&directory)?.st_dev != self.device {
             return Err(Errno::XDEV);
         }
         self.empty_directory(trash, &directory, depth + 1)?;
-        rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOENT) => Ok(()),
+            removed => removed,
+        }
     }
 
     /// Counts one entry, rests when it is time, and ends everything when the store is closed.

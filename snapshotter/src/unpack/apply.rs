@@ -5,9 +5,10 @@
 
 use super::bounds::{Bound, Bounds};
 use super::error::{SinkError, UnpackError};
+use super::lane::Controls;
 use super::overlay::display;
 use super::path::LayerPath;
-use super::progress::Progress;
+use super::sharing::Sharing;
 use super::sink::{Attributes, Node, Sink};
 use super::stream::ByteStream;
 use super::tar::{Entry, Limits, Reader};
@@ -17,7 +18,22 @@ pub(super) fn apply(
     stream: &mut dyn ByteStream,
     sink: &mut dyn Sink,
     bounds: &Bounds,
-    progress: &Progress,
+    controls: Controls<'_>,
+) -> Result<(), UnpackError> {
+    let outcome = apply_all(stream, sink, bounds, controls);
+    if matches!(outcome, Err(UnpackError::Cancelled)) {
+        return outcome;
+    }
+    // Whatever ended the archive came after the entries that the sink had accepted.
+    sink.settle()?;
+    outcome
+}
+
+fn apply_all(
+    stream: &mut dyn ByteStream,
+    sink: &mut dyn Sink,
+    bounds: &Bounds,
+    controls: Controls<'_>,
 ) -> Result<(), UnpackError> {
     let limits = Limits {
         metadata_bytes_max: bounds.metadata_bytes_max,
@@ -26,7 +42,7 @@ pub(super) fn apply(
     };
     let mut reader = Reader::new(stream, limits);
     let mut name = Vec::new();
-    apply_entries(&mut reader, sink, bounds, progress, &mut name)
+    apply_entries(&mut reader, sink, bounds, controls, &mut name)
         .map_err(|error| error.at_entry(&name))?;
     // The diff id covers what stands behind the archive's end.
     loop {
@@ -43,9 +59,10 @@ fn apply_entries(
     reader: &mut Reader<'_>,
     sink: &mut dyn Sink,
     bounds: &Bounds,
-    progress: &Progress,
+    controls: Controls<'_>,
     name: &mut Vec<u8>,
 ) -> Result<(), UnpackError> {
+    let mut sharing = Sharing::new(controls);
     let mut entries = 0;
     let mut file_bytes: u64 = 0;
     while let Some(entry) = reader.next()? {
@@ -55,7 +72,8 @@ fn apply_entries(
         file_bytes = file_bytes.saturating_add(entry.file_bytes);
         Bound::FileBytes.check(file_bytes, bounds.uncompressed_bytes_max)?;
         apply_entry(reader, &entry, sink, bounds)?;
-        progress.add_entry();
+        controls.progress.add_entry();
+        sharing.after_entry(reader.position(), |threads| sink.share(threads));
     }
     Ok(())
 }

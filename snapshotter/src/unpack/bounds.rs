@@ -1,6 +1,9 @@
 //! How large a layer may turn out to be before it is taken for an attack.
 
+use std::path::Path;
+
 use super::error::UnpackError;
+use super::room::Room;
 
 /// Limits on what one layer may unpack to.
 ///
@@ -31,6 +34,19 @@ pub struct Bounds {
     pub expansion_ratio_max: u64,
     /// Uncompressed bytes for which the ratio is not looked at. Default 64 MiB.
     pub expansion_free_bytes: u64,
+    /// Bytes that stay free on the file system. Default: what [`Room`] takes for enough.
+    pub reserve_bytes: Option<u64>,
+    /// The file system that has to have room. Default: nobody looks.
+    pub room: Option<Room>,
+}
+
+impl Bounds {
+    /// The same for a layer that is unpacked below `directory`, as long as there is room.
+    #[must_use]
+    pub fn within(mut self, directory: &Path) -> Self {
+        self.room = Some(Room::of(directory, self.reserve_bytes));
+        self
+    }
 }
 
 impl Default for Bounds {
@@ -45,6 +61,8 @@ impl Default for Bounds {
             uncompressed_bytes_max: 1 << 40,
             expansion_ratio_max: 40_000,
             expansion_free_bytes: 64 << 20,
+            reserve_bytes: None,
+            room: None,
         }
     }
 }

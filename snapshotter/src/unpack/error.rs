@@ -1,6 +1,7 @@
 //! Why a layer could not be unpacked, in classes by which the caller decides what to do.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::digest::Digest;
 
@@ -87,6 +88,22 @@ pub enum UnpackError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The file system has no room for the layer.
+    #[error(
+        "unpack the layer: no room in {directory}: {free_bytes} bytes are free, {reserve_bytes} of them reserved \
+         (disk_reserve), and {more_bytes} or more are to come; remove images or enlarge the disk",
+        directory = directory.display()
+    )]
+    Full {
+        /// Where it is unpacked.
+        directory: PathBuf,
+        /// Bytes free.
+        free_bytes: u64,
+        /// Bytes that stay free.
+        reserve_bytes: u64,
+        /// Bytes that are still to be written at least.
+        more_bytes: u64,
+    },
     /// The lane was cancelled.
     #[error("unpack the layer: cancelled")]
     Cancelled,
@@ -130,7 +147,7 @@ impl UnpackError {
             | Self::Decompress { .. }
             | Self::Tar { .. } => Class::Corrupt,
             Self::BadEntry { .. } | Self::Bound { .. } => Class::BadImage,
-            Self::Disk { .. } => Class::Disk,
+            Self::Disk { .. } | Self::Full { .. } => Class::Disk,
             Self::Cancelled => Class::Cancelled,
             Self::Source(_) => Class::Source,
             Self::Panicked { .. } => Class::Defect,

@@ -1,6 +1,7 @@
 //! One layer from its first compressed byte to its verified tree, on one or several threads.
 //!
-//! The calling thread always parses the archive and makes the files. Decompression, and with a third thread the hash
+//! The calling thread always parses the archive and makes the files; in layers of small files other threads fill them, out
+//! of the same permit. Decompression, and with a third thread the hash
 //! of the uncompressed bytes, run ahead of it or inside it, as the permit says at each buffer:
 //!
 //! ```text
@@ -95,9 +96,7 @@ pub fn unpack_indexed<R: Read + Send>(
     let decoder = Decoder::new(source, spec.clone(), indexing);
     thread::scope(|scope| {
         let mut supply = Supply::new(scope, decoder, bounds.clone(), controls);
-        let outcome = guarded("files", || {
-            run(&mut supply, spec, sink, bounds, controls.progress)
-        });
+        let outcome = guarded("files", || run(&mut supply, spec, sink, bounds, controls));
         if outcome.is_err() {
             supply.stop();
         }
@@ -110,9 +109,9 @@ fn run<'scope, R: Read + Send + 'scope>(
     spec: &LayerSpec,
     mut sink: Box<dyn Sink>,
     bounds: &Bounds,
-    progress: &Progress,
+    controls: Controls<'_>,
 ) -> Result<Unpacked, UnpackError> {
-    apply::apply(supply, sink.as_mut(), bounds, progress)?;
+    apply::apply(supply, sink.as_mut(), bounds, controls)?;
     let totals = supply.verified(spec.diff_id)?;
     Ok(Unpacked {
         staged: sink.finish()?,

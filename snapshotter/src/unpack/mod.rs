@@ -22,6 +22,8 @@ mod path;
 #[doc(hidden)]
 pub mod probe;
 mod progress;
+mod room;
+mod sharing;
 mod sink;
 mod spec;
 mod stream;
@@ -36,6 +38,7 @@ pub use lane::{Controls, Unpacked, unpack, unpack_indexed};
 pub use overlay::{FixError, OverlaySink, Position};
 pub use path::LayerPath;
 pub use progress::{Progress, ThreadPermit, Waiting};
+pub use room::Room;
 pub use sink::{Attributes, Format, Implied, Inherited, Node, Sink, Staged, Time, Usage};
 pub use spec::{Encoding, LayerSpec};
 pub use survey::{Member, Survey, survey};

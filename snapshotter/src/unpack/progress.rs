@@ -5,25 +5,44 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// How many threads a lane may use; the owner may change it at any time, the lane looks before each buffer.
 ///
 /// 1: everything in the calling thread. 2: decompression in a thread of its own. 3: the hash of the uncompressed
-/// bytes too. More is the same as 3, and 0 the same as 1. Should the system refuse a thread, the lane sets the permit
-/// to 1 itself and goes on.
+/// bytes too, or, while the layer is one of small files, a writer of files. More inflate, where the stream allows it.
+/// 0 is the same as 1. Should the system refuse a thread, the lane sets the permit to 1 itself and goes on.
 #[derive(Debug)]
-pub struct ThreadPermit(AtomicU32);
+pub struct ThreadPermit {
+    granted: AtomicU32,
+    /// Of these, what writes files beside the calling thread.
+    writers: AtomicU32,
+}
 
 impl ThreadPermit {
     /// A permit for `threads`.
     pub const fn new(threads: u32) -> Self {
-        Self(AtomicU32::new(threads))
+        Self {
+            granted: AtomicU32::new(threads),
+            writers: AtomicU32::new(0),
+        }
     }
 
     /// Changes the permit.
     pub fn grant(&self, threads: u32) {
-        self.0.store(threads, Ordering::Relaxed);
+        self.granted.store(threads, Ordering::Relaxed);
     }
 
-    /// Threads the lane can make use of under this permit: 1 to 16.
+    /// Threads that the lane can use for the stream and its calling thread under this permit: 1 to 16, without the
+    /// writers of files.
     pub fn threads(&self) -> u32 {
-        self.0.load(Ordering::Relaxed).clamp(1, THREADS_MAX)
+        let writers = self.writers.load(Ordering::Relaxed);
+        self.granted().saturating_sub(writers).max(1)
+    }
+
+    /// All threads that the lane can make use of: 1 to 16.
+    pub(super) fn granted(&self) -> u32 {
+        self.granted.load(Ordering::Relaxed).clamp(1, THREADS_MAX)
+    }
+
+    /// Takes so many of the threads for writing files.
+    pub(super) fn take_writers(&self, writers: u32) {
+        self.writers.store(writers, Ordering::Relaxed);
     }
 }
 
@@ -45,6 +64,7 @@ pub struct Progress {
     bytes_out: AtomicU64,
     entries: AtomicU64,
     threads: AtomicU32,
+    writers: AtomicU32,
     waiting: AtomicU8,
 }
 
@@ -71,7 +91,7 @@ impl Progress {
 
     /// Threads in use, the calling one included; 0 before the first buffer.
     pub fn threads(&self) -> u32 {
-        self.threads.load(Ordering::Relaxed)
+        self.threads.load(Ordering::Relaxed) + self.writers.load(Ordering::Relaxed)
     }
 
     /// What the lane is held by.
@@ -97,6 +117,10 @@ impl Progress {
 
     pub(super) fn use_threads(&self, threads: u32) {
         self.threads.store(threads, Ordering::Relaxed);
+    }
+
+    pub(super) fn use_writers(&self, writers: u32) {
+        self.writers.store(writers, Ordering::Relaxed);
     }
 
     pub(super) fn wait_for(&self, waiting: Waiting) {

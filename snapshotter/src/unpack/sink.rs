@@ -10,8 +10,9 @@ use super::path::LayerPath;
 
 /// What a lane writes a layer into.
 ///
-/// Operations come in the order of the archive, all from one thread. After an error, and when [`finish`](Self::finish)
-/// is not called, dropping the sink removes whatever it made.
+/// Operations come in the order of the archive, all from one thread. The sink may carry them out later on threads of its
+/// own, as long as nobody can tell by the tree, or by the error that [`settle`](Self::settle) tells. After an error, and
+/// when [`finish`](Self::finish) is not called, dropping the sink removes whatever it made.
 pub trait Sink: Send {
     /// Makes a directory, or gives an existing one these attributes.
     fn directory(&mut self, path: &LayerPath, attributes: &Attributes) -> Result<(), SinkError>;
@@ -61,6 +62,22 @@ pub trait Sink: Send {
 
     /// Hides what lower layers have in `directory`; `None` is the root.
     fn opaque(&mut self, directory: Option<&LayerPath>) -> Result<(), SinkError>;
+
+    /// Lets the sink use up to `threads` threads beside the calling one from here on, and says how many it will use.
+    ///
+    /// What it makes does not depend on it.
+    fn share(&mut self, threads: u32) -> u32 {
+        let _ = threads;
+        0
+    }
+
+    /// Waits for what other threads still do.
+    ///
+    /// # Errors
+    /// That of the earliest operation that failed after it had been accepted; it is told once.
+    fn settle(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// Ends the layer.
     fn finish(self: Box<Self>) -> Result<Staged, SinkError>;

@@ -56,7 +56,7 @@ fn pull_to(disk: &SmallDisk, served: &Served, strategy: &str) {
         let error = ended.failure("disk");
         let message = error["message"].as_str().unwrap();
         assert!(
-            message.contains("No space left on device"),
+            message.contains("No space left on device") || message.contains("no room in"),
             "{strategy}: {message}"
         );
         let start = format!("error: {}: layer ", served.reference);
@@ -116,4 +116,41 @@ fn a_disk_just_large_enough_is_enough() {
     let pull = Pull::of(&served).to(&disk.path().join("d"));
     pull.run().figures();
     pull.trees(&served.image);
+}
+
+/// What is reserved is looked after at a lane's start and while it unpacks: the one layer here has few compressed bytes.
+#[test]
+fn what_is_reserved_stays_free() {
+    let layer = r#"{"uncompressed_bytes": "48mb", "files": 24, "content": "zeros"}"#;
+    let spec = format!(r#"{{"name": "reserve", "layers": [{layer}]}}"#);
+    let zeros = Served::healthy(TestImage::of_yaml(&spec));
+    let many = Served::healthy(TestImage::preset("ml-like:30MB"));
+    let Some(disk) = SmallDisk::mount("what_is_reserved_stays_free", "size=64m") else {
+        return;
+    };
+    for (served, reserve, fits) in [
+        (&zeros, "40mb", false),
+        (&many, "48mb", false),
+        (&many, "63mb", false),
+        (&zeros, "4mb", true),
+        (&many, "auto", true),
+    ] {
+        let to = disk.path().join("d");
+        let pull = Pull::of(served)
+            .to(&to)
+            .set(&format!("disk_reserve={reserve}"));
+        let ended = pull.run();
+        if fits {
+            ended.figures();
+            std::fs::remove_dir_all(&to).unwrap();
+            continue;
+        }
+        let error = ended.failure("disk");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.contains("no room in") && message.contains("disk_reserve"),
+            "{reserve}: {message}"
+        );
+        assert!(names(disk.path()).is_empty(), "{reserve}");
+    }
 }

@@ -23,3 +23,4 @@ mod syscalls;
 mod threads;
 mod types;
 mod whiteouts;
+mod writers;

@@ -3,6 +3,7 @@
 //! The test runs itself under `strace` and judges each system call between two marks by rule; files outside that hostile
 //! archives aim at are compared before and after.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use parapull_snapshotter::unpack::{Bounds, Encoding, Position};
 
 use super::archive::{Member, archive, dir, file, hardlink, symlink};
 use super::breakouts;
-use super::lane::{bottom, is_root, place, run, spec};
+use super::lane::{bottom, forced_writers, is_root, place, run, spec};
 use super::sequences::{Taste, sequence};
 use super::tree::Tree;
 use super::whiteouts::whiteout;
@@ -158,9 +159,13 @@ fn mark(word: &str, path: &Path) {
 fn judge(log: &str, place: &Path) -> usize {
     let mut watched = None;
     let mut judged = 0;
+    let mut begun = HashMap::new();
     for line in log.lines() {
         let (process, call) = line.split_once(' ').unwrap();
-        let call = call.trim_start();
+        let Some(call) = whole(&mut begun, process, call.trim_start()) else {
+            continue;
+        };
+        let call = call.as_str();
         let marked = |word: &str| {
             let from = call.split_once(&format!("\"/{word}"))?.1;
             Some(PathBuf::from(from.split('"').next()?))
@@ -175,7 +180,7 @@ fn judge(log: &str, place: &Path) -> usize {
             watched.as_mut().unwrap().lower = lower;
         } else if marked(ENDS).is_some() {
             watched = None;
-        } else if let Some(watch) = watched.as_ref().filter(|watch| watch.process == process) {
+        } else if let Some(watch) = watched.as_ref().filter(|watch| watch.watches(process)) {
             if let Err(why) = watch.judge(call) {
                 panic!("{why}: {call}\n(layer in {:?} of {place:?})", watch.staging);
             }
@@ -185,6 +190,25 @@ fn judge(log: &str, place: &Path) -> usize {
     judged
 }
 
+/// A call in one piece, or `None` if its end comes later because another thread is told of first.
+fn whole<'a>(
+    begun: &mut HashMap<&'a str, &'a str>,
+    process: &'a str,
+    call: &'a str,
+) -> Option<String> {
+    if let Some(begin) = call.strip_suffix("<unfinished ...>") {
+        begun.insert(process, begin);
+        return None;
+    }
+    let Some((_, end)) = call
+        .strip_prefix("<... ")
+        .and_then(|rest| rest.split_once(" resumed>"))
+    else {
+        return Some(call.to_owned());
+    };
+    Some([begun.remove(process).unwrap_or_default(), end].concat())
+}
+
 struct Watch {
     process: String,
     staging: PathBuf,
@@ -192,6 +216,11 @@ struct Watch {
 }
 
 impl Watch {
+    /// The calling thread, and the writers it may have; nobody else does anything meanwhile.
+    fn watches(&self, process: &str) -> bool {
+        self.process == process || forced_writers() != Some(0)
+    }
+
     fn judge(&self, call: &str) -> Result<(), &'static str> {
         let Some((name, arguments)) = call.split_once('(') else {
             // The end of a call that was judged at its beginning, or a signal.

@@ -208,7 +208,11 @@ impl<'scope, 'env, R: Read + Send + 'scope> Supply<'scope, 'env, R> {
         if total > self.bounds.expansion_free_bytes && total > by_ratio {
             return Err(Bound::ExpansionRatio.exceeded(self.bounds.expansion_ratio_max));
         }
-        Ok(())
+        let is_due = total / ROOM_CHECKED_BYTES != self.before / ROOM_CHECKED_BYTES;
+        match &self.bounds.room {
+            Some(room) if is_due => room.check(0),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -235,3 +239,6 @@ fn defect(message: &str) -> UnpackError {
         message: message.into(),
     }
 }
+
+/// Uncompressed bytes between two looks at the room on the disk: a millisecond of writing at 8 GB/s, and a look takes microseconds.
+const ROOM_CHECKED_BYTES: u64 = 8 << 20;

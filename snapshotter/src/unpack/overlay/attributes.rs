@@ -35,6 +35,33 @@ pub(super) fn set_open(
     Ok(())
 }
 
+/// Gives a file or directory that has just been made its attributes; what it was made with is not set again.
+pub(super) fn set_new(
+    fd: BorrowedFd<'_>,
+    path: &[u8],
+    attributes: &Attributes,
+    with_times: bool,
+) -> Result<(), SinkError> {
+    // An attribute may say something about the mode.
+    if !attributes.xattrs.is_empty() {
+        return set_open(fd, path, attributes, with_times);
+    }
+    let stat = rustix::fs::fstat(fd).map_err(|errno| SinkError::disk("look at", path, errno))?;
+    if (stat.st_uid, stat.st_gid) != (attributes.uid, attributes.gid) {
+        let (uid, gid) = owner(attributes);
+        rustix::fs::fchown(fd, uid, gid)
+            .map_err(|errno| SinkError::disk("change the owner of", path, errno))?;
+    }
+    if stat.st_mode & 0o7777 != attributes.mode {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(attributes.mode))
+            .map_err(|errno| SinkError::disk("change the mode of", path, errno))?;
+    }
+    if with_times {
+        set_times(fd, path, attributes.accessed, attributes.modified)?;
+    }
+    Ok(())
+}
+
 /// Gives `leaf` of `parent`, which is not followed, its attributes. For what must not be opened.
 pub(super) fn set_leaf(
     parent: BorrowedFd<'_>,

@@ -5,12 +5,14 @@
 //! `resolve` alone, inside the root. Nothing is synced: whoever commits the snapshot decides about durability.
 
 mod attributes;
+mod content;
 mod copy;
 mod implied;
 mod remove;
 mod resolve;
 mod sink;
 mod tree;
+mod writers;
 
 use std::fs;
 use std::io;
@@ -24,6 +26,7 @@ pub use implied::FixError;
 
 use super::error::SinkError;
 use tree::Tree;
+use writers::Job;
 
 /// Where in the chain of layers a layer stands: containerd applies the bottom one to a plain directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +44,16 @@ pub enum Position {
 ///
 /// The tree grows in `<dir>/fs`, unreadable to others until it is finished, and is removed when the sink is dropped
 /// unfinished. Needs `CAP_MKNOD`, `CAP_SYS_ADMIN` (trusted attributes), `CAP_CHOWN`, `CAP_FOWNER` and
-/// `CAP_DAC_OVERRIDE`, and Linux 5.6 (`openat2`). Descriptors: about 64 directories and one file.
+/// `CAP_DAC_OVERRIDE`, and Linux 5.6 (`openat2`). Descriptors: about 64 directories and one file, and 96 files for the first
+/// and 64 for each further thread that it is [lent](super::Sink::share).
 #[derive(Debug)]
 pub struct OverlaySink {
     dir: PathBuf,
     /// The sink made `dir` itself and takes it along when it is dropped.
     made_dir: bool,
     finished: bool,
+    /// Somebody decided about writers already.
+    has_fixed_writers: bool,
     position: Position,
     tree: Tree,
     file: Option<OpenFile>,
@@ -59,12 +65,11 @@ pub struct OverlaySink {
 /// The regular file being written.
 #[derive(Debug)]
 struct OpenFile {
-    fd: OwnedFd,
-    path: Vec<u8>,
-    attributes: super::sink::Attributes,
-    size: u64,
+    job: Job,
     /// Where the last data ended.
     end: u64,
+    /// It is handed over as a whole, under this key.
+    key: Option<u64>,
 }
 
 impl OverlaySink {
@@ -103,6 +108,7 @@ impl OverlaySink {
             dir: dir.to_path_buf(),
             made_dir,
             finished: false,
+            has_fixed_writers: false,
             tree: Tree::new(root, lowers, position == Position::Bottom),
             position,
             file: None,
@@ -112,6 +118,14 @@ impl OverlaySink {
         })
     }
 
+    /// Writes small files with `writers` threads beside the calling one, whatever the lane has to lend.
+    #[must_use]
+    pub fn with_writers(mut self, writers: u32) -> Self {
+        self.tree.writers.resize(writers as usize);
+        self.has_fixed_writers = true;
+        self
+    }
+
     fn is_bottom(&self) -> bool {
         self.position == Position::Bottom
     }
@@ -119,6 +133,7 @@ impl OverlaySink {
 
 impl Drop for OverlaySink {
     fn drop(&mut self) {
+        self.tree.writers.stop();
         if !self.finished {
             discard(&self.dir, self.made_dir);
         }

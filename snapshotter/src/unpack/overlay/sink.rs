@@ -1,7 +1,7 @@
 //! The operations of a layer, carried out in a directory.
 
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, makedev};
@@ -10,10 +10,12 @@ use rustix::io::Errno;
 use super::super::error::SinkError;
 use super::super::path::{LayerPath, join, split};
 use super::super::sink::{Attributes, Format, Implied, Inherited, Node, Sink, Staged};
-use super::attributes::{set_leaf, set_open, set_times, timestamps};
+use super::attributes::{set_leaf, set_new, set_open, set_times, timestamps};
+use super::content;
 use super::implied;
 use super::resolve::{Missing, open_beneath, refused};
 use super::tree::{BLOCK_BYTES, Directory, Known, set_opaque, stat_leaf};
+use super::writers::{Job, key};
 use super::{OpenFile, OverlaySink, Position, ROOT};
 
 impl Sink for OverlaySink {
@@ -45,7 +47,11 @@ impl Sink for OverlaySink {
                 set_opaque(fd.as_fd(), bytes)?;
             }
         }
-        set_open(fd.as_fd(), bytes, attributes, false)?;
+        if made {
+            set_new(fd.as_fd(), bytes, attributes, false)?;
+        } else {
+            set_open(fd.as_fd(), bytes, attributes, false)?;
+        }
         let earlier = self
             .tree
             .directories
@@ -78,12 +84,16 @@ impl Sink for OverlaySink {
         let fd = self.replacing(&parent, leaf, path, "make the file", || {
             rustix::fs::openat(&parent.fd, leaf, flags, mode)
         })?;
+        let is_handed_over = self.tree.writers.begin(size);
         self.file = Some(OpenFile {
-            fd,
-            path: path.as_bytes().to_vec(),
-            attributes: attributes.clone(),
-            size,
+            job: Job {
+                fd,
+                path: path.as_bytes().to_vec(),
+                attributes: attributes.clone(),
+                size,
+            },
             end: 0,
+            key: is_handed_over.then(|| key(&parent.path, leaf)),
         });
         Ok(())
     }
@@ -92,22 +102,28 @@ impl Sink for OverlaySink {
         let Some(file) = &mut self.file else {
             return Err(SinkError::bad(b"", "data without a file"));
         };
-        file.end = offset + bytes.len() as u64;
+        let (fd, path) = (file.job.fd.as_fd(), &file.job.path);
+        let is_hole = offset != mem::replace(&mut file.end, offset + bytes.len() as u64);
         self.data_bytes += bytes.len() as u64;
-        write_all(file.fd.as_fd(), offset, bytes)
-            .map_err(|errno| SinkError::disk("write", &file.path, errno))
+        if is_hole && file.key.take().is_some() {
+            content::write(fd, path, 0, &self.tree.writers.take_back())?;
+        }
+        if file.key.is_some() {
+            self.tree.writers.put(bytes);
+            return Ok(());
+        }
+        content::write(fd, path, offset, bytes)
     }
 
     fn file_end(&mut self) -> Result<(), SinkError> {
-        let Some(file) = self.file.take() else {
+        let Some(OpenFile { job, end, key }) = self.file.take() else {
             return Err(SinkError::bad(b"", "the end of no file"));
         };
-        if file.size > file.end {
-            rustix::fs::ftruncate(&file.fd, file.size)
-                .map_err(|errno| SinkError::disk("set the size of", &file.path, errno))?;
+        self.tree.count(job.size);
+        if let Some(key) = key {
+            return self.tree.writers.end(job, key);
         }
-        self.tree.count(file.size);
-        set_open(file.fd.as_fd(), &file.path, &file.attributes, true)
+        content::complete(job.fd.as_fd(), &job.path, &job.attributes, job.size, end)
     }
 
     fn symlink(
@@ -145,6 +161,7 @@ impl Sink for OverlaySink {
         let leaf = path.split().1;
         let bad = |reason| bad_link(path, target, reason);
         let (target_parent, target_leaf) = self.link_target(path, target)?;
+        self.wait_for(&target_parent, target_leaf)?;
         let flags = AtFlags::empty();
         let linked =
             match rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags) {
@@ -152,6 +169,7 @@ impl Sink for OverlaySink {
                     self.tree.remove(&parent, leaf)?;
                     // What is replaced may have been a symlink that led to the target: without it the layer has no such file.
                     let (target_parent, target_leaf) = self.link_target(path, target)?;
+                    self.wait_for(&target_parent, target_leaf)?;
                     rustix::fs::linkat(&target_parent.fd, target_leaf, &parent.fd, leaf, flags)
                 }
                 linked => linked,
@@ -240,7 +258,19 @@ impl Sink for OverlaySink {
         set_opaque(directory.fd.as_fd(), path)
     }
 
+    fn share(&mut self, threads: u32) -> u32 {
+        if self.has_fixed_writers {
+            return 0;
+        }
+        self.tree.writers.resize(threads as usize) as u32
+    }
+
+    fn settle(&mut self) -> Result<(), SinkError> {
+        self.tree.writers.settle()
+    }
+
     fn finish(mut self: Box<Self>) -> Result<Staged, SinkError> {
+        self.settle()?;
         let directories = mem::take(&mut self.tree.directories);
         let newest = self.tree.newest;
         let mut implied = Vec::new();
@@ -328,6 +358,11 @@ impl OverlaySink {
         Ok((parent, leaf))
     }
 
+    /// Waits for what another thread does to the file `leaf` of `parent`.
+    fn wait_for(&mut self, parent: &Directory, leaf: &[u8]) -> Result<(), SinkError> {
+        self.tree.writers.wait_for(key(&parent.path, leaf))
+    }
+
     /// Makes `leaf`, in the place of whatever the layer had there.
     fn replacing<T>(
         &mut self,
@@ -393,21 +428,6 @@ impl OverlaySink {
         }
         Ok(())
     }
-}
-
-fn write_all(fd: BorrowedFd<'_>, mut offset: u64, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(fd, bytes, offset) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(written) => {
-                offset += written as u64;
-                bytes = &bytes[written..];
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }
 
 fn bad_link(path: &LayerPath, target: &[u8], reason: &str) -> SinkError {

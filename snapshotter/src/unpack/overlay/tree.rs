@@ -15,6 +15,7 @@ use super::super::sink::{Inherited, Time, Usage};
 use super::attributes::OPAQUE;
 use super::implied::{Copied, Lower};
 use super::remove;
+use super::writers::Writers;
 
 /// The layer's tree under construction.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Tree {
     pub(super) usage: Usage,
     /// Newest modification time of an entry.
     pub(super) newest: Time,
+    /// What other threads do to files that were made.
+    pub(super) writers: Writers,
 }
 
 /// An open directory of the layer.
@@ -82,6 +85,7 @@ impl Tree {
                 inodes: 1,
             },
             newest: Time::default(),
+            writers: Writers::default(),
         }
     }
 
@@ -121,6 +125,7 @@ impl Tree {
 
     /// Removes `leaf` of `parent` with everything below it, if it exists.
     pub(super) fn remove(&mut self, parent: &Directory, leaf: &[u8]) -> Result<(), SinkError> {
+        self.writers.settle()?;
         let path = join(&parent.path, leaf);
         let (usage, directories, removed) = (&mut self.usage, &self.directories, &mut self.removed);
         let mut breaks_paths = false;
