@@ -46,6 +46,7 @@ impl Steady {
                 connections_max: u32::MAX,
                 ..HostRules::default()
             },
+            hedging: HedgeRules::default(),
         };
         let mut steady = Self {
             engine: Engine::new(config, Instant::ZERO),

@@ -7,6 +7,7 @@ mod cost;
 mod ending;
 mod fairness;
 mod fetching;
+mod hedging;
 mod holds;
 mod hosts;
 mod invariants;
