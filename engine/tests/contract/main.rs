@@ -21,4 +21,5 @@ mod retrying;
 mod sharing;
 mod shutdown;
 mod standstill;
+mod widening;
 mod window;
