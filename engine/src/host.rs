@@ -186,6 +186,9 @@ impl Host {
             self.lower(self.open.div_ceil(2));
             self.tempo.slow_down();
         }
+        if mutant!(HostHoldForgotten) {
+            return;
+        }
         self.held_until = self.held_until.max(now.after_millis(ms));
         self.raise_at = self.raise_at.max(self.held_until);
     }

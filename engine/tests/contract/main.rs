@@ -4,6 +4,7 @@
 mod bench;
 mod changing;
 mod chunks;
+mod cost;
 mod ending;
 mod fairness;
 mod fetching;

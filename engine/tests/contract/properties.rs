@@ -34,6 +34,7 @@ fn any_limits() -> impl Strategy<Value = RawLimits> {
             spool_bytes_max: 1 << 40,
             threads_max: unpacks,
             threads_per_lane_max: 2,
+            ..crate::bench::limits()
         }
     })
 }
