@@ -294,10 +294,15 @@ impl Blob {
         self.next < self.chunk_count()
     }
 
+    /// Compressed bytes its layer still has to get through a lane.
+    pub(crate) const fn remaining(&self) -> u64 {
+        self.size - self.released
+    }
+
     /// What its layer still takes: the compressed bytes that are to get through its lane, by the pace of that lane, or of
     /// lanes in general while it has none. Fetching goes on meanwhile and costs every blob the same.
     pub(crate) fn remaining_nanos(&self) -> u64 {
-        let nanos = u128::from(self.size - self.released) * u128::from(self.lane_nanos_per_kib);
+        let nanos = u128::from(self.remaining()) * u128::from(self.lane_nanos_per_kib);
         u64::try_from(nanos / 1_024).unwrap_or(u64::MAX)
     }
 

@@ -127,6 +127,6 @@ impl Engine {
         let blob = self.layers[&lane.layer].blob;
         self.blobs
             .get(&blob)
-            .map_or(0, crate::blob::Blob::remaining_nanos)
+            .map_or(0, crate::blob::Blob::remaining)
     }
 }
