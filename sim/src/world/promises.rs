@@ -23,15 +23,30 @@ pub(super) struct Promises {
     stored: BTreeSet<BlobId>,
     /// Drops under way.
     drops: BTreeMap<OpId, BlobId>,
+    /// Blobs whose lanes have read all of them, which is still to be told.
+    read: BTreeMap<OpId, BlobId>,
 }
 
 impl Promises {
     pub(super) fn hear(&mut self, input: &Input) {
+        if let Input::LaneFinished { op, .. } = input {
+            self.read.remove(op);
+        }
         if let Input::BytesDropped { op } = input
             && let Some(blob) = self.drops.remove(op)
         {
             self.stored.remove(&blob);
         }
+    }
+
+    /// A lane has read all of a blob, which will be told.
+    pub(super) fn read(&mut self, lane: OpId, blob: BlobId) {
+        self.read.insert(lane, blob);
+    }
+
+    /// Whether a lane has read all of a blob and the scheduler does not know it yet.
+    pub(super) fn is_read(&self, blob: BlobId) -> bool {
+        self.read.values().any(|read| *read == blob)
     }
 
     /// A request failed, and the registry may have said when to come back.

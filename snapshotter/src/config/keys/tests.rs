@@ -69,6 +69,7 @@ fn another(kind: Kind) -> Found {
         Kind::Duration { .. } => Found::Text("77s".into()),
         Kind::Strategy(_) => Found::Text("multipart".into()),
         Kind::Sync(_) => Found::Text("layer".into()),
+        Kind::Hedge(_) => Found::Text("20%".into()),
         Kind::Resume(_) => Found::Text("bytes".into()),
         Kind::Path(_) | Kind::Text(_) => Found::Text("77".into()),
         Kind::Options(_) => Found::Texts(vec!["77".into()]),
