@@ -169,6 +169,10 @@ impl State {
             if segment.is_empty() {
                 return;
             }
+            if here > 0 {
+                // Another run may begin where this one ends.
+                continue;
+            }
             let next = self.runs.range(at..).next().map(|(start, _)| start - at);
             let gap = next.and_then(|gap| usize::try_from(gap).ok());
             match gap.filter(|gap| *gap < segment.len()) {
