@@ -23,6 +23,9 @@ pub(super) struct PullFigures {
     layers: Vec<LayerFigures>,
     bytes_fetched: u64,
     bytes_retried: u64,
+    /// What came twice because slow ranges were asked for twice, where any did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_hedged: Option<u64>,
     bytes_written: u64,
     requests: u64,
     retries: u64,
@@ -67,6 +70,7 @@ impl PullFigures {
             layers: layers.collect(),
             bytes_fetched: report.stats.bytes_fetched,
             bytes_retried: report.stats.bytes_retried,
+            bytes_hedged: (report.stats.hedges > 0).then_some(report.stats.bytes_hedged),
             bytes_written: written + spooled,
             requests: report.stats.requests,
             retries: report.stats.retries,
@@ -84,6 +88,7 @@ impl PullFigures {
             layers: Vec::new(),
             bytes_fetched: 0,
             bytes_retried: 0,
+            bytes_hedged: None,
             bytes_written: 0,
             requests: 0,
             retries: 0,

@@ -289,6 +289,12 @@ pub(super) static KEYS: &[Key] = &[
         "How long a request may stay below 10 KiB/s before the rest of its range is asked for again.",
     ),
     key(
+        "parapull.hedge",
+        Kind::Hedge(|s| &mut s.hedge),
+        "How much may be fetched twice, in percent, so that one slow connection holds up no layer: a range that takes three\n\
+         times what is usual while a layer waits for it is asked for over a second one. \"auto\": 5%.",
+    ),
+    key(
         "parapull.retries_max",
         Kind::Number(|s| &mut s.retries_max),
         "Requests for layers that one pull may repeat in all; the next one that fails then fails the pull.",

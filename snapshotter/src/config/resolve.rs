@@ -114,6 +114,24 @@ impl Config {
         }
     }
 
+    /// Which slow ranges are asked for twice; two pieces of so many bytes may come twice to begin with.
+    #[must_use]
+    pub fn hedging(&self, piece_bytes_max: u64) -> HedgeRules {
+        let defaults = HedgeRules::default();
+        match self.settings.hedge {
+            Setting::Is(0) => HedgeRules::off(),
+            Setting::Is(bytes_permille) => HedgeRules {
+                bytes_permille,
+                burst_bytes: 2 * piece_bytes_max,
+                ..defaults
+            },
+            Setting::Auto => HedgeRules {
+                burst_bytes: 2 * piece_bytes_max,
+                ..defaults
+            },
+        }
+    }
+
     /// What one layer may unpack to.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
@@ -182,7 +200,7 @@ impl Config {
             scheduling: self.scheduling()?,
             timing: self.timing(),
             hosts: self.hosts(),
-            hedging: HedgeRules::off(),
+            hedging: self.hedging(limits.piece_bytes_max()),
         })
     }
 

@@ -84,6 +84,8 @@ pub struct Settings {
     pub progress_timeout: Duration,
     /// `shutdown_grace`.
     pub shutdown_grace: Duration,
+    /// `hedge`: bytes that may come twice for a thousand fetched; 0 is off.
+    pub hedge: Setting<u32>,
     /// `connections_per_host`.
     pub connections_per_host: Concurrency,
     /// `requests_per_second_per_host`.
@@ -188,6 +190,7 @@ impl Default for Settings {
             retries_max: 1_000,
             progress_timeout: Duration::from_secs(120),
             shutdown_grace: Duration::from_secs(10),
+            hedge: Setting::Auto,
             connections_per_host: Concurrency::Auto,
             requests_per_second_per_host: Concurrency::Auto,
             host_cool_down: Duration::from_secs(30),

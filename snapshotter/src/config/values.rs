@@ -52,6 +52,8 @@ pub(super) enum Kind {
     Sync(fn(&mut Settings) -> &mut SyncPolicy),
     /// What to resume.
     Resume(fn(&mut Settings) -> &mut Resume),
+    /// A share in percent, kept in thousandths; `"off"`, or `"auto"`.
+    Hedge(fn(&mut Settings) -> &mut Setting<u32>),
     /// A path, or nothing.
     Path(fn(&mut Settings) -> &mut Option<PathBuf>),
     /// A text, or nothing.
@@ -197,6 +199,7 @@ impl Kind {
             Self::UnpackOrder(of) => *of(settings) = order(found)?,
             Self::Sync(of) => *of(settings) = named(found, &SYNC_NAMES)?,
             Self::Resume(of) => *of(settings) = named(found, &Resume::NAMES)?,
+            Self::Hedge(of) => *of(settings) = or_auto(found, permille)?,
             Self::Path(of) => *of(settings) = not_empty(text(found)?).map(PathBuf::from),
             Self::Text(of) => *of(settings) = not_empty(text(found)?).map(str::to_owned),
             Self::Options(of) => of(settings).clone_from(options(found)?),
@@ -246,6 +249,9 @@ impl Kind {
             ),
             Self::Sync(_) => one_of(SYNC_NAMES.map(|(name, _)| name)),
             Self::Resume(_) => one_of(Resume::NAMES.map(|(name, _)| name)),
+            Self::Hedge(_) => {
+                "a share such as \"5%\" (up to 100%), \"off\", or \"auto\"".to_owned()
+            }
             Self::Path(_) => "a path, or \"\" for none".to_owned(),
             Self::Text(_) => "a text, or \"\" for none".to_owned(),
             Self::Options(_) => {
@@ -288,6 +294,11 @@ impl Kind {
             Self::UnpackOrder(of) => quoted(of(settings).map_or(AUTO, UnpackOrder::name)),
             Self::Sync(of) => quoted(name_of(*of(settings), &SYNC_NAMES)),
             Self::Resume(of) => quoted(name_of(*of(settings), &Resume::NAMES)),
+            Self::Hedge(of) => quoted(&match of(settings) {
+                Setting::Auto => AUTO.to_owned(),
+                Setting::Is(0) => OFF.to_owned(),
+                Setting::Is(permille) => format!("{}%", *permille / 10),
+            }),
             Self::Path(of) => quoted(
                 &of(settings)
                     .as_ref()
@@ -369,6 +380,17 @@ fn size_or_off(found: &Found) -> Option<ByteSize> {
 fn duration(found: &Found, min: Duration, max: Duration) -> Option<Duration> {
     let duration = humantime::parse_duration(text(found)?).ok()?;
     (min..=max).contains(&duration).then_some(duration)
+}
+
+/// A share in whole percent, as thousandths.
+fn permille(found: &Found) -> Option<u32> {
+    match text(found)? {
+        OFF => Some(0),
+        share => {
+            let percent: u32 = share.strip_suffix('%')?.trim().parse().ok()?;
+            (1..=100).contains(&percent).then_some(percent * 10)
+        }
+    }
 }
 
 fn text(found: &Found) -> Option<&str> {

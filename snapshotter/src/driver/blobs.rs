@@ -122,9 +122,16 @@ impl Spool {
         Ok(self.file.get_or_init(|| file))
     }
 
+    /// Stores what is missing of a piece: of two fetches of one range the second one stores nothing. Where both store the
+    /// same bytes at once, either will do; the digest is of what the lane reads.
     fn write(&self, offset: u64, piece: &[u8]) -> io::Result<()> {
-        self.file()?.write_at(offset, piece)?;
         let end = offset + piece.len() as u64;
+        let missing = self.missing(offset, end);
+        let skipped = usize::try_from(missing - offset).unwrap_or(piece.len());
+        if skipped == piece.len() {
+            return Ok(());
+        }
+        self.file()?.write_at(missing, &piece[skipped..])?;
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         match runs.range_mut(..=offset).next_back() {
             Some((_, run_end)) if *run_end >= offset => *run_end = end.max(*run_end),
@@ -133,6 +140,14 @@ impl Spool {
             }
         }
         Ok(())
+    }
+
+    /// The first byte of `[offset, end)` that is not stored.
+    fn missing(&self, offset: u64, end: u64) -> u64 {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = runs.range(..=offset).next_back();
+        let stored = before.map_or(offset, |(_, run_end)| *run_end);
+        stored.clamp(offset, end)
     }
 
     fn frontier(&self) -> u64 {

@@ -61,36 +61,15 @@ impl BlobWindow {
         })
     }
 
-    /// Adds bytes at `offset`. The engine never asks for the same byte twice while the first answer is kept.
+    /// Adds what is missing of bytes at `offset`: two fetches may bring one range, and each byte is kept from whichever
+    /// brings it first.
     ///
     /// Small pieces are put together into full segments, so that what is held stays close to what is charged.
-    pub fn publish(&self, offset: u64, mut segment: Segment) {
-        let bytes = segment.len() as u64;
-        if bytes == 0 {
+    pub fn publish(&self, offset: u64, segment: Segment) {
+        if segment.is_empty() {
             return;
         }
-        let mut state = self.lock();
-        let before = state.runs.range_mut(..=offset).next_back();
-        match before {
-            Some((start, run)) if *start + run.bytes == offset => {
-                run.bytes += bytes;
-                if let Some(last) = run.segments.back_mut() {
-                    let moved = last.fill(segment.bytes());
-                    segment.skip(moved);
-                }
-                if !segment.is_empty() {
-                    run.segments.push_back(segment);
-                }
-            }
-            _ => {
-                let run = Run {
-                    segments: VecDeque::from([segment]),
-                    bytes,
-                };
-                state.runs.insert(offset, run);
-            }
-        }
-        drop(state);
+        self.lock().add(offset, segment);
         self.changed.notify_all();
     }
 
@@ -171,6 +150,64 @@ impl BlobWindow {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Adds what is neither taken nor here of a segment.
+    fn add(&mut self, offset: u64, mut segment: Segment) {
+        let mut at = offset;
+        loop {
+            let before = self.runs.range(..=at).next_back();
+            let run_end = before.map_or(0, |(start, run)| start + run.bytes);
+            let here = run_end.max(self.taken).saturating_sub(at);
+            let here = segment
+                .len()
+                .min(usize::try_from(here).unwrap_or(usize::MAX));
+            segment.skip(here);
+            at += here as u64;
+            if segment.is_empty() {
+                return;
+            }
+            if here > 0 {
+                // Another run may begin where this one ends.
+                continue;
+            }
+            let next = self.runs.range(at..).next().map(|(start, _)| start - at);
+            let gap = next.and_then(|gap| usize::try_from(gap).ok());
+            match gap.filter(|gap| *gap < segment.len()) {
+                Some(gap) => {
+                    self.append(at, segment.split(gap));
+                    at += gap as u64;
+                }
+                None => return self.append(at, segment),
+            }
+        }
+    }
+
+    /// Adds bytes of which none is here, to the run they continue if there is one.
+    fn append(&mut self, offset: u64, mut segment: Segment) {
+        let bytes = segment.len() as u64;
+        let before = self.runs.range_mut(..=offset).next_back();
+        match before {
+            Some((start, run)) if *start + run.bytes == offset => {
+                run.bytes += bytes;
+                if let Some(last) = run.segments.back_mut() {
+                    let moved = last.fill(segment.bytes());
+                    segment.skip(moved);
+                }
+                if !segment.is_empty() {
+                    run.segments.push_back(segment);
+                }
+            }
+            _ => {
+                let run = Run {
+                    segments: VecDeque::from([segment]),
+                    bytes,
+                };
+                self.runs.insert(offset, run);
+            }
+        }
     }
 }
 
@@ -270,7 +307,56 @@ mod tests {
         assert_eq!(text, "abcdEFGHI");
     }
 
+    #[test]
+    fn keeps_each_byte_from_whoever_brings_it_first() {
+        let pool = Pool::new();
+        let window = BlobWindow::new(9);
+        window.publish(0, segment(&pool, b"ab"));
+        window.publish(4, segment(&pool, b"ef"));
+        // Of a second answer only what is missing counts.
+        window.publish(1, segment(&pool, b"XcdXXg"));
+        window.publish(0, segment(&pool, b"XXXXXXX"));
+        let mut reader = WindowReader::new(Arc::clone(&window), Box::new(|_| ()));
+        let mut text = vec![0; 7];
+        reader.read_exact(&mut text).unwrap();
+        assert_eq!(text, b"abcdefg");
+        window.publish(5, segment(&pool, b"XXhi"));
+        window.publish(2, segment(&pool, b"XXXXX"));
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!((rest.as_str(), window.frontier()), ("hi", 9));
+    }
+
     proptest! {
+        /// Two fetches of one range, each in order, in any mixture, while a reader reads.
+        #[test]
+        fn two_writers_of_one_range_give_the_blob(
+            content in proptest::collection::vec(any::<u8>(), 1..200),
+            from in 0usize..200,
+            steps in proptest::collection::vec((any::<bool>(), 1usize..40, 0usize..40), 1..60),
+        ) {
+            let pool = Pool::new();
+            let window = BlobWindow::new(content.len() as u64);
+            let mut reader = WindowReader::new(Arc::clone(&window), Box::new(|_| ()));
+            let mut bytes = Vec::new();
+            let mut at = [0, from.min(content.len())];
+            // The second one begins where the first one was known to be.
+            window.publish(0, segment(&pool, &content[..at[1]]));
+            let rest = [(true, 200, 0), (false, 200, 0)];
+            for (second, count, read) in steps.into_iter().chain(rest) {
+                let at = &mut at[usize::from(second)];
+                let end = (*at + count).min(content.len());
+                window.publish(*at as u64, segment(&pool, &content[*at..end]));
+                *at = end;
+                let here = usize::try_from(window.frontier()).unwrap() - bytes.len();
+                let mut piece = vec![0; read.min(here)];
+                reader.read_exact(&mut piece).unwrap();
+                bytes.extend(piece);
+            }
+            reader.read_to_end(&mut bytes).unwrap();
+            prop_assert_eq!(bytes, content);
+        }
+
         #[test]
         fn any_order_of_pieces_gives_the_blob(
             content in proptest::collection::vec(any::<u8>(), 1..200),

@@ -90,6 +90,14 @@ impl Segment {
         self.start += bytes.min(self.len());
     }
 
+    /// Splits the first `bytes` off.
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let mut front = self.pool.segment();
+        let count = front.fill(&self.bytes()[..bytes.min(self.len())]);
+        self.skip(count);
+        front
+    }
+
     /// Keeps only the first `bytes`.
     pub fn truncate(&mut self, bytes: usize) {
         self.end = self.end.min(self.start + bytes);

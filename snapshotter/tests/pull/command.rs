@@ -33,8 +33,20 @@ impl Pull {
             to: folder.path().join("deep/er"),
             folder,
             reference: reference.to_owned(),
-            arguments: vec!["--json".into()],
+            // What is sent is counted: on a busy machine a hedge could be among it.
+            arguments: ["--json", "--set", HEDGE_OFF].map(str::to_owned).into(),
         }
+    }
+
+    /// With hedges as they are by default.
+    #[must_use]
+    pub fn hedged(mut self) -> Self {
+        for argument in &mut self.arguments {
+            if argument == HEDGE_OFF {
+                *argument = "hedge=auto".into();
+            }
+        }
+        self
     }
 
     #[must_use]
@@ -209,3 +221,5 @@ pub fn skip(test: &str, why: &str) {
     );
     eprintln!("SKIPPED {test}: {why}");
 }
+
+const HEDGE_OFF: &str = "hedge=off";

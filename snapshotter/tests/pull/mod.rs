@@ -14,6 +14,7 @@ mod answers;
 mod corruption;
 mod directories;
 mod disks;
+mod hedges;
 mod hostile;
 mod hosts;
 mod output;

@@ -72,6 +72,7 @@ fn another(kind: Kind) -> Found {
         Kind::Strategy(_) => Found::Text("multipart".into()),
         Kind::FetchOrder(_) | Kind::UnpackOrder(_) => Found::Text("bottom-up".into()),
         Kind::Sync(_) => Found::Text("layer".into()),
+        Kind::Hedge(_) => Found::Text("20%".into()),
         Kind::Resume(_) => Found::Text("bytes".into()),
         Kind::Path(_) | Kind::Text(_) => Found::Text("77".into()),
         Kind::Options(_) => Found::Texts(vec!["77".into()]),
