@@ -390,9 +390,9 @@ impl HedgeRules {
 impl Default for HedgeRules {
     /// A twentieth of what is fetched, and two chunks of 8 MiB to begin with.
     ///
-    /// Three times what is usual is beyond the 99th percentile of every registry measured while it is well; a quarter of a
-    /// second is longer than a busy node takes to notice that bytes have come. Four at once are more than a pull has lanes
-    /// that wait.
+    /// Chosen, not measured: three times what is usual tells a connection that crawls from one that is late, a quarter of
+    /// a second is longer than a busy node takes to notice that bytes have come, and four at once are more than a pull has
+    /// lanes that wait.
     fn default() -> Self {
         Self {
             bytes_permille: 50,

@@ -149,7 +149,7 @@ impl World<'_> {
             held_since: 0,
             hedge,
             raced,
-            late: false,
+            late: hedge && self.promises.is_read(blob),
         };
         self.held.entry(blob).or_default().destination = Some(to);
         self.fetches.insert(op, fetch);

@@ -42,6 +42,8 @@ pub(super) struct Promises {
     lanes: BTreeSet<OpId>,
     /// When the daemon was told to stop.
     stopped: Option<Instant>,
+    /// Blobs whose lanes have read all of them, which is still to be told.
+    read: BTreeMap<OpId, BlobId>,
 }
 
 /// What befell the requests to one host.
@@ -158,6 +160,16 @@ impl Promises {
         self.repeated.insert(op)
     }
 
+    /// A lane has read all of a blob, which will be told.
+    pub(super) fn read(&mut self, lane: OpId, blob: BlobId) {
+        self.read.insert(lane, blob);
+    }
+
+    /// Whether a lane has read all of a blob and the scheduler does not know it yet.
+    pub(super) fn is_read(&self, blob: BlobId) -> bool {
+        self.read.values().any(|read| *read == blob)
+    }
+
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
@@ -168,6 +180,9 @@ impl World<'_> {
     pub(super) fn hear(&mut self, input: &Input) -> Result<(), Violation> {
         let (now, timing) = (self.clock(), self.plan.config.timing);
         self.promises.hear(now, &self.plan, input);
+        if let Input::LaneFinished { op, .. } = input {
+            self.promises.read.remove(op);
+        }
         let over = self
             .promises
             .stopped

@@ -13,7 +13,7 @@ use super::tree::Tree;
 const CRAWL: Duration = Duration::from_millis(8_500);
 
 /// Pulls an image of which the twentieth answer crawls; how long it took, what came twice, and the trees.
-fn pull(strategy: &str, hedged: bool) -> (Duration, Option<u64>, Vec<Tree>) {
+fn pull(hedged: bool) -> (Duration, Option<u64>, Vec<Tree>) {
     let crawl = FaultKind::Trickle {
         bytes_per_second: 30_000,
     };
@@ -23,7 +23,7 @@ fn pull(strategy: &str, hedged: bool) -> (Duration, Option<u64>, Vec<Tree>) {
     let pull = if hedged { pull.hedged() } else { pull };
     let trace = pull.beside("trace.jsonl");
     let pull = pull
-        .with(&["--strategy", strategy, "--trace", trace.to_str().unwrap()])
+        .with(&["--trace", trace.to_str().unwrap()])
         .set("concurrent_download_chunk_size=256kb")
         .set("max_concurrent_downloads_per_image=8");
     let started = Instant::now();
@@ -40,16 +40,14 @@ fn pull(strategy: &str, hedged: bool) -> (Duration, Option<u64>, Vec<Tree>) {
 
 #[test]
 fn a_connection_that_crawls_holds_up_no_pull() {
-    for strategy in ["streamed"] {
-        let (without, none, expected) = pull(strategy, false);
-        assert!(without >= CRAWL && none.is_none(), "{without:?} {none:?}");
-        let (with, twice, trees) = pull(strategy, true);
-        println!("{strategy}: {without:?}, hedged {with:?}, {twice:?} bytes twice");
-        assert!(twice.is_some_and(|bytes| bytes < 2 << 20), "{twice:?}");
-        assert!(
-            with + Duration::from_secs(2) < without,
-            "{with:?} of {without:?}"
-        );
-        assert_eq!(trees, expected, "{strategy}");
-    }
+    let (without, none, expected) = pull(false);
+    assert!(without >= CRAWL && none.is_none(), "{without:?} {none:?}");
+    let (with, twice, trees) = pull(true);
+    println!("{without:?}, hedged {with:?}, {twice:?} bytes twice");
+    assert!(twice.is_some_and(|bytes| bytes < 2 << 20), "{twice:?}");
+    assert!(
+        with + Duration::from_secs(2) < without,
+        "{with:?} of {without:?}"
+    );
+    assert_eq!(trees, expected);
 }

@@ -1,6 +1,6 @@
 //! Two fetches of one range: who may bring what another one brings, and how races end.
 
-use parapull_engine::{BlobId, ByteRange, Input};
+use parapull_engine::{BlobId, ByteRange, Input, OpId};
 
 use super::Fetch;
 use crate::coverage::Point;
@@ -64,7 +64,8 @@ impl World<'_> {
     }
 
     /// A lane has read all of a blob: what fetches still bring of it is there already.
-    pub(in crate::world) fn note_all_read(&mut self, blob: BlobId) {
+    pub(in crate::world) fn note_all_read(&mut self, lane: OpId, blob: BlobId) {
+        self.promises.read(lane, blob);
         for fetch in self.fetches.values_mut().filter(|fetch| fetch.blob == blob) {
             fetch.late = true;
         }
