@@ -70,12 +70,25 @@ impl Engine {
         if entry.linked {
             return Found::Linked;
         }
-        let comes = |other: &Place| *other != place && self.is_coming(*other);
+        let comes = |other: &Place| {
+            *other != place
+                && self.is_coming(*other)
+                && !(self.brings_own(place) && place < *other && self.brings_own(*other))
+        };
         if entry.places.iter().any(comes) {
             Found::Coming
         } else {
             Found::Nothing
         }
+    }
+
+    /// Whether a place is yet to be linked with a tree made over its own parents: of several, the first goes first.
+    fn brings_own(&self, place: Place) -> bool {
+        let link = self
+            .images
+            .get(&place.image)
+            .and_then(|image| image.link(place.index));
+        link.is_some_and(|link| link.state == LinkState::Pending && link.tree.over.is_some())
     }
 
     /// Whether a place is being linked, or is being given a tree of its own and somebody waits for it.

@@ -35,6 +35,7 @@ impl Engine {
             image.unpacks.set_max(raw.unpacks_per_image_max.into());
         }
         self.blobs.touch_all();
+        self.queue.look_again();
         self.bytes.set_quantum(limits.piece_bytes_max());
         self.fail_unstorable();
     }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::blob::{Mode, Settling};
 use crate::engine::Engine;
 use crate::error::LayerError;
 use crate::id::{BlobId, ByteRange, ImageId, LayerId, OpId};
@@ -357,7 +358,10 @@ impl Engine {
         let Some(blob) = self.blobs.get(&id).filter(|blob| !blob.consumed) else {
             return;
         };
-        let (layer, bytes) = (blob.layer, blob.released + blob.unread_bytes());
+        // What a lane had released of a wrong life was counted when it turned out wrong.
+        let is_counted = blob.mode == Mode::Settling(Settling::Corrupt);
+        let released = if is_counted { 0 } else { blob.released };
+        let (layer, bytes) = (blob.layer, released + blob.unread_bytes());
         let mut images = self.images.values_mut();
         if let Some(image) =
             images.find(|image| image.is_live() && image.releasing.contains(&layer))

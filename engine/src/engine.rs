@@ -238,6 +238,7 @@ impl Engine {
         self.admit_links();
         self.admit_lanes();
         self.admit_fetches();
+        self.yield_starved();
         self.admit_threads();
         self.watch_hosts();
         self.watch_shutdown();

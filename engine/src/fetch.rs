@@ -114,7 +114,7 @@ impl Engine {
         self.step(blob).err().unwrap_or(HoldReason::Nothing)
     }
 
-    fn permits_free(&self, blob: &Blob, chunk: u32) -> Result<(), HoldReason> {
+    pub(crate) fn permits_free(&self, blob: &Blob, chunk: u32) -> Result<(), HoldReason> {
         if self.budgets.fetches.free() == 0 {
             return Err(HoldReason::Fetches);
         }

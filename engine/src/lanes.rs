@@ -155,6 +155,8 @@ impl Engine {
             }
             blob.laned = true;
         }
+        // Its blob may have waited, with a repetition too, for what only look-ahead has to wait for.
+        self.queue.look_again();
         self.act(Action::StartLane {
             op,
             layer: layer_id.layer,

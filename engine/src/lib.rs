@@ -83,6 +83,7 @@ mod shutdown;
 mod snapshot;
 mod sorted;
 mod sources;
+mod starving;
 mod table;
 mod threads;
 mod time;

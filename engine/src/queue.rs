@@ -106,6 +106,11 @@ impl FetchQueue {
             .is_some_and(|ranks| !ranks.is_empty())
     }
 
+    /// Forgets what the last look waits for: what holds things up is measured otherwise from here on.
+    pub(crate) const fn look_again(&mut self) {
+        self.idle = None;
+    }
+
     /// The images that have something to fetch, from `at` on and around.
     fn ring(&self, at: ImageId) -> impl Iterator<Item = ImageId> + Clone {
         let images = self.of_images.ring(at);

@@ -19,22 +19,29 @@ impl Engine {
         if blob.is_local(chunk) {
             return Ok(SourceId::LOCAL);
         }
+        let (source, host) = self.preferred(blob).ok_or(HoldReason::RetryAfter)?;
+        host.map_or(Ok(()), |host| host.may_ask(self.now))
+            .map(|()| source)
+    }
+
+    /// The source that is to be asked next, whether or not its host bears another connection, and what is known of the
+    /// host; nothing while every host wants to be left alone.
+    pub(crate) fn preferred(&self, blob: &Blob) -> Option<(SourceId, Option<&Host>)> {
         let now = self.now;
         let mut avoided = None;
         for source in blob.sources() {
             let Some(host) = self.hosts.get(&blob.host(source)) else {
-                return Ok(source);
+                return Some((source, None));
             };
             if host.is_held(now) {
                 continue;
             }
             if !host.is_avoided(now) {
-                return host.may_ask(now).map(|()| source);
+                return Some((source, Some(host)));
             }
-            avoided = avoided.or(Some((source, host)));
+            avoided = avoided.or(Some((source, Some(host))));
         }
-        let (source, host) = avoided.ok_or(HoldReason::RetryAfter)?;
-        host.may_ask(now).map(|()| source)
+        avoided
     }
 
     pub(crate) fn host_mut(&mut self, id: HostId) -> &mut Host {

@@ -42,6 +42,11 @@ pub(crate) struct Bench {
     blobs: BTreeMap<BlobId, Bytes>,
     lanes: BTreeMap<OpId, (BlobId, u64)>,
     fetches: BTreeMap<OpId, Action>,
+    /// Window bytes fetches were given credit for, and those that lanes have let go of.
+    pub(crate) credited: u64,
+    pub(crate) released: u64,
+    /// Of the images that are requested from here on.
+    pub(crate) weight: u32,
 }
 
 #[derive(Default)]
@@ -79,6 +84,9 @@ impl Bench {
             blobs: BTreeMap::new(),
             lanes: BTreeMap::new(),
             fetches: BTreeMap::new(),
+            credited: 0,
+            released: 0,
+            weight: 1,
         }
     }
 
@@ -139,7 +147,7 @@ impl Bench {
         self.input(Input::PullRequested(Pull {
             image: ImageId(image),
             layers,
-            weight: 1,
+            weight: self.weight,
         }));
     }
 
@@ -159,8 +167,13 @@ impl Bench {
         loop {
             match self.engine.poll_output() {
                 Output::Action(action) => {
-                    if let Action::FetchRange { op, .. } = action {
-                        self.fetches.insert(op, action);
+                    match action {
+                        Action::FetchRange { op, credit, to, .. } => {
+                            self.fetches.insert(op, action);
+                            self.credited += if to == Destination::Window { credit } else { 0 };
+                        }
+                        Action::GrantCredit { bytes, .. } => self.credited += bytes,
+                        _ => {}
                     }
                     self.actions.push_back(action);
                 }
@@ -319,6 +332,7 @@ impl Bench {
         let lanes: Vec<_> = self.lanes.iter().map(|(op, lane)| (*op, *lane)).collect();
         for (op, (blob, released)) in lanes {
             let frontier = self.blobs.get(&blob).map_or(0, |bytes| bytes.frontier);
+            self.released += frontier - released;
             if frontier == self.sizes[&blob] {
                 self.lanes.remove(&op);
                 self.input(Input::LaneFinished {
@@ -337,6 +351,20 @@ impl Bench {
                 });
             }
         }
+    }
+
+    /// Fetches asked for and not ended, and lanes at work.
+    pub(crate) fn open(&self) -> (usize, usize) {
+        let starts = |action: &&Action| matches!(action, Action::StartLane { .. });
+        let to_start = self.actions.iter().filter(starts).count();
+        (self.fetches.len(), self.lanes.len() + to_start)
+    }
+
+    /// Does the next thing that was asked for; `None` when there is nothing.
+    pub(crate) fn step(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front()?;
+        self.perform(action);
+        Some(action)
     }
 
     pub(crate) fn ready(&self) -> Vec<u32> {

@@ -2,12 +2,21 @@
 
 #[path = "../bench/mod.rs"]
 mod bench;
+mod changing;
 mod ending;
 mod fairness;
 mod fetching;
+mod holds;
 mod hosts;
+mod invariants;
 mod limits;
 mod linking;
 mod local;
+mod map;
+mod order;
 mod progress;
+mod retrying;
+mod sharing;
 mod shutdown;
+mod standstill;
+mod window;

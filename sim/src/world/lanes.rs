@@ -60,6 +60,11 @@ impl Lane {
 }
 
 impl World<'_> {
+    /// Whether a lane has bytes to read.
+    pub(super) fn has_bytes(&self, lane: &Lane) -> bool {
+        !lane.waits_for_bytes() && lane.released < self.plan.blob(lane.blob).compressed_bytes
+    }
+
     pub(super) fn start_lane(
         &mut self,
         op: OpId,
@@ -117,7 +122,7 @@ impl World<'_> {
             .is_some_and(|trees| trees.is_staged(over));
         let lost = self.held.get(&blob).is_some_and(|held| held.released > 0);
         let shared = self.lanes.values().any(|lane| lane.blob == blob);
-        let orphan = over.is_some_and(|place| self.linked(place.image) != place.index);
+        let orphan = over.is_some_and(|place| self.linked(place.image) < place.index);
         for (wrong, why) in [
             (staged, "it is staged already"),
             (lost, "some of its bytes are gone"),

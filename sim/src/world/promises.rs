@@ -103,10 +103,20 @@ impl World<'_> {
         let fetch = self.fetches.get(&op);
         if let Some((fetch, since)) = fetch.and_then(|fetch| Some((fetch, fetch.held_since()?)))
             && self.now - since > NANOS_PER_SECOND
+            && !self.stands_still()
         {
             self.promises.starved.insert(fetch.blob);
         }
         Ok(())
+    }
+
+    /// Whether every fetch waits for credit and every lane for bytes: then a whole read may be closed for what it holds.
+    fn stands_still(&self) -> bool {
+        let held = self
+            .fetches
+            .values()
+            .all(|fetch| fetch.held_since().is_some());
+        held && self.lanes.values().all(|lane| !self.has_bytes(lane))
     }
 
     /// No blob is stored beyond the spool, unless nothing else is under way.
