@@ -19,8 +19,13 @@ fn the_scheduler_decides_as_it_did_when_it_was_recorded() {
             .arg(&trace)
             .output()
             .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {text}\n{RECORD}", trace.display());
+        let text =
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{}: {text}\n{RECORD}",
+            trace.display()
+        );
         assert!(text.starts_with("every decision was made again"), "{text}");
         assert!(!text.contains("mid-pull"), "{text}");
         count += 1;
@@ -43,7 +48,10 @@ fn another_decision_is_noticed() {
         .assert();
     let output = assert.code(12).get_output().stdout.clone();
     let said = String::from_utf8(output).unwrap();
-    assert!(said.starts_with("the scheduler decides otherwise"), "{said}");
+    assert!(
+        said.starts_with("the scheduler decides otherwise"),
+        "{said}"
+    );
 }
 
 const RECORD: &str = "If this is meant, record it anew as root and say in the commit why:\n  \
