@@ -276,6 +276,7 @@ mod tests {
             attempt: 1,
             credit: 50,
             to: Destination::Window,
+            hedge: false,
         })
     }
 

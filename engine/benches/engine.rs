@@ -59,6 +59,7 @@ impl Steady {
                 connections_max: u32::MAX,
                 ..HostRules::default()
             },
+            hedging: HedgeRules::default(),
         };
         let layers = (0..LAYERS).map(|id| PullLayer {
             blob: BlobId(id),

@@ -21,6 +21,9 @@ pub struct Config {
     /// How hosts are treated.
     #[cfg_attr(feature = "serde", serde(default))]
     pub hosts: HostRules,
+    /// Which slow ranges are asked for a second time; none where it is not said.
+    #[cfg_attr(feature = "serde", serde(default = "HedgeRules::off"))]
+    pub hedging: HedgeRules,
 }
 
 /// The ways of pulling that everything of ours compares under the same names.
@@ -239,6 +242,56 @@ impl Default for HostRules {
             silence_ms: 2_000,
             raise_ms: 30_000,
             ranges_memory_ms: 600_000,
+        }
+    }
+}
+
+/// Which slow ranges are asked for a second time, and how much may be brought twice for it.
+///
+/// A range is hedged when somebody waits for it: a lane that has read all before it, or a pull that has nothing else to
+/// ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default))]
+pub struct HedgeRules {
+    /// Bytes that may be brought twice for every thousand fetched; 0 hedges nothing.
+    pub bytes_permille: u32,
+    /// Bytes that may be brought twice beyond that: what there is to begin with, and what is saved at most while nothing is
+    /// hedged. A range of which more is missing is not hedged.
+    pub burst_bytes: u64,
+    /// Hedges at once.
+    pub hedges_max: u32,
+    /// A range is slow when it takes so many times what ranges of its host usually take.
+    pub slow_times: u32,
+    /// Nothing is slow before so many milliseconds.
+    pub slow_ms_min: u64,
+}
+
+impl HedgeRules {
+    /// Nothing is hedged.
+    pub const fn off() -> Self {
+        Self {
+            bytes_permille: 0,
+            burst_bytes: 0,
+            hedges_max: 0,
+            slow_times: 3,
+            slow_ms_min: 250,
+        }
+    }
+}
+
+impl Default for HedgeRules {
+    /// A twentieth of what is fetched, and two chunks of 8 MiB to begin with.
+    ///
+    /// Three times what is usual is beyond the 99th percentile of every registry measured while it is well; a quarter of a
+    /// second is longer than a busy node takes to notice that bytes have come. Four at once are more than a pull has lanes
+    /// that wait.
+    fn default() -> Self {
+        Self {
+            bytes_permille: 50,
+            burst_bytes: 16 << 20,
+            hedges_max: 4,
+            ..Self::off()
         }
     }
 }

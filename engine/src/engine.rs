@@ -5,10 +5,12 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::allowance::Allowance;
 use crate::blob::{Blob, Plan};
 use crate::budget::Budget;
 use crate::chains::Chains;
 use crate::config::Config;
+use crate::hedge::Watched;
 use crate::host::Host;
 use crate::id::{BlobId, HostId, ImageId, OpId};
 use crate::image::{Image, Link, LinkState};
@@ -19,6 +21,7 @@ use crate::op::{Op, OpKind};
 use crate::ops::Ops;
 use crate::output::{Action, Destination, Event, Outcome, Output, Place, PullStats};
 use crate::queue::FetchQueue;
+use crate::race::Races;
 use crate::share::Share;
 use crate::shutdown::Shutdown;
 use crate::table::Table;
@@ -51,6 +54,8 @@ pub struct Engine {
     pub(crate) budgets: Budgets,
     /// What was learned of hosts; it outlives every image.
     pub(crate) hosts: BTreeMap<HostId, Host>,
+    pub(crate) watched: Watched,
+    pub(crate) races: Races,
     pub(crate) timers: Timers,
     pub(crate) completions: u64,
     pub(crate) stale: u64,
@@ -103,6 +108,8 @@ impl Engine {
             chains: Chains::default(),
             ops: Ops::default(),
             hosts: BTreeMap::new(),
+            watched: Watched::default(),
+            races: Races::new(Allowance::new(&config.hedging)),
             timers: Timers::default(),
             completions: 0,
             stale: 0,
@@ -223,6 +230,7 @@ impl Engine {
                 Deadline::Retry { blob, chunk, told } => self.on_backoff_over(blob, chunk, told),
                 Deadline::Stall(op) => self.on_stall_check(op),
                 Deadline::Silence(op) => self.on_silence(op),
+                Deadline::Hedge(op) => self.on_hedge_due(op),
                 Deadline::Progress(image) => self.on_progress_check(image),
                 Deadline::Shutdown => self.on_shutdown_due(),
                 Deadline::Host(host) => self.on_host_ready(host),
@@ -237,8 +245,10 @@ impl Engine {
         self.adopt_limits();
         self.admit_links();
         self.admit_lanes();
+        self.admit_urgent_hedges();
         self.admit_fetches();
         self.yield_starved();
+        self.admit_hedges();
         self.admit_threads();
         self.watch_hosts();
         self.watch_shutdown();

@@ -135,22 +135,31 @@ impl Engine {
     /// Asks for a charged chunk, or opens a whole read that begins with it.
     fn fetch(&mut self, id: BlobId, chunk: u32) {
         self.note_wait_over(id);
+        let Some(blob) = self.blobs.get(&id) else {
+            return;
+        };
+        let source = self.source_for(blob, chunk).unwrap_or(blob.source);
+        let (missing, ranged) = (blob.missing(chunk), blob.mode == Mode::Ranged);
+        let Some(op) = self.open_fetch(id, chunk, source) else {
+            return;
+        };
+        if ranged && source != SourceId::LOCAL {
+            self.watch_pace(op);
+        }
+        self.issue(id, chunk, op, missing, source);
+    }
+
+    /// Opens a fetch of what is missing of a chunk, on the permits of an image that wants it.
+    pub(crate) fn open_fetch(&mut self, id: BlobId, chunk: u32, source: SourceId) -> Option<OpId> {
         let stall_at = self.now.after_millis(self.config.timing.stall_ms);
-        let Some(payer) = self.blobs.get(&id).and_then(|blob| self.payer(blob)) else {
-            return;
-        };
-        let (Some(total), Some(image)) = (
-            self.budgets.fetches.try_take(1),
-            self.images.get_mut(&payer),
-        ) else {
-            return;
-        };
-        let Some(permit) = image.fetches.try_take(1) else {
+        let payer = self.payer(self.blobs.get(&id)?)?;
+        let total = self.budgets.fetches.try_take(1)?;
+        let permit = self.images.get_mut(&payer);
+        let Some(permit) = permit.and_then(|image| image.fetches.try_take(1)) else {
             self.budgets.fetches.put(total);
-            return;
+            return None;
         };
         let blob = &self.blobs[&id];
-        let source = self.source_for(blob, chunk).unwrap_or(blob.source);
         let host = (source != SourceId::LOCAL).then(|| blob.host(source));
         let (missing, crowdings) = (blob.missing(chunk), blob.chunk(chunk).crowdings);
         if let Some(host) = host {
@@ -187,7 +196,7 @@ impl Engine {
             let at = self.now.after_millis(self.config.hosts.silence_ms.max(1));
             self.watch_silence(op, at);
         }
-        self.issue(id, chunk, op, missing, source);
+        Some(op)
     }
 
     fn issue(&mut self, id: BlobId, chunk: u32, op: OpId, missing: ByteRange, source: SourceId) {
@@ -217,6 +226,7 @@ impl Engine {
             attempt,
             credit: missing.len(),
             to: blob.destination,
+            hedge: false,
         };
         self.act(action);
     }
@@ -272,12 +282,7 @@ impl Engine {
         // Stall time runs only while there is unused credit.
         let starved = fetch.kept == fetch.granted && !mutant!(StallWithoutCredit);
         let stall = if starved { fetch.stall.take() } else { None };
-        if let Some(image) = self.images.get_mut(&payer) {
-            match fetch.host {
-                Some(_) => image.stats.bytes_fetched += new,
-                None => image.stats.bytes_local += new,
-            }
-        }
+        let from_host = fetch.host.is_some();
         let (blob_id, mut chunk, mut base, mut before) =
             (fetch.blob, fetch.chunk, fetch.base, fetch.before);
         let kept = fetch.kept;
@@ -285,6 +290,7 @@ impl Engine {
             self.timers.stop(at, Deadline::Stall(id));
         }
         if new > 0 {
+            self.count(id, payer, new, from_host);
             self.progressed(blob_id);
             self.note_bytes(id);
         }
@@ -309,8 +315,29 @@ impl Engine {
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
             (fetch.chunk, fetch.base, fetch.before) = (chunk, base, before);
         }
+        self.decide_race(id);
         if is_present {
             self.complete(blob_id);
+        }
+    }
+
+    /// Counts the bytes that a fetch just told of for the image that pays for it.
+    fn count(&mut self, id: OpId, payer: ImageId, new: u64, from_host: bool) {
+        let twice = self.count_twice(id, new);
+        let Some(image) = self.images.get_mut(&payer) else {
+            return;
+        };
+        let once = if mutant!(HedgeCountedTwice) {
+            new
+        } else {
+            new - twice
+        };
+        image.stats.bytes_hedged += twice;
+        if from_host {
+            image.stats.bytes_fetched += once;
+            self.races.allowance.earn(once);
+        } else {
+            image.stats.bytes_local += once;
         }
     }
 
@@ -348,6 +375,8 @@ impl Engine {
         if let Some(at) = fetch.silence_at.take() {
             self.timers.stop(at, Deadline::Silence(id));
         }
+        self.unwatch_pace(id);
+        self.leave_race(id, fetch.kept);
         if let Some(host) = fetch.host {
             self.host_mut(host).open -= 1;
         }

@@ -4,6 +4,7 @@
 //! Which host is asked for which bytes is decided in [`crate::sources`].
 
 use crate::config::HostRules;
+use crate::pace::Pace;
 use crate::rate::RequestRate;
 use crate::snapshot::HoldReason;
 use crate::time::Instant;
@@ -36,6 +37,8 @@ pub(crate) struct Host {
     pub(crate) heard_at: Instant,
     /// What its first bytes take when nothing is in their way.
     first_byte_nanos: u64,
+    /// What its ranges usually take.
+    pub(crate) pace: Pace,
     /// When time alone lets it be asked again, if that is watched.
     pub(crate) timer: Option<Instant>,
 }
@@ -56,6 +59,7 @@ impl Host {
             whole_until: Instant::ZERO,
             heard_at: Instant::ZERO,
             first_byte_nanos: 0,
+            pace: Pace::new(),
             timer: None,
         }
     }
@@ -109,6 +113,7 @@ impl Host {
 
     /// A fetch sent its first byte; `nanos` after it was asked for.
     pub(crate) const fn spoke(&mut self, nanos: u64) {
+        self.pace.spoke(nanos);
         // The least time is what the host takes; the rest is queues, so it follows those slowly.
         self.first_byte_nanos = if self.first_byte_nanos == 0 || nanos < self.first_byte_nanos {
             nanos

@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 
 use crate::blob::{Blob, ChunkState, Mode};
 use crate::engine::Engine;
-use crate::id::{BlobId, ImageId};
+use crate::id::{BlobId, ImageId, OpId};
 use crate::image::{Image, LinkState};
 use crate::layer::LayerState;
 use crate::op::OpKind;
@@ -26,6 +26,7 @@ impl Engine {
             self.check_ranges(*id, blob);
         }
         self.check_window();
+        self.races.check(self.config.hedging.hedges_max.into());
         self.check_terminal();
         self.check_owed();
         self.check_wake();
@@ -141,11 +142,31 @@ impl Engine {
                 self.ops.contains_key(op),
                 "invariant 5 (ops): {id:?} counts a closed fetch"
             );
+            assert!(
+                settling || self.brings_its_own(blob, *op),
+                "invariant 2 (ranges): {op:?} brings what another fetch of {id:?} brings"
+            );
         }
         assert!(
             blob.released <= blob.frontier_bytes(),
             "invariant 3 (progress): {id:?} released what it has not"
         );
+    }
+
+    /// Whether no other fetch brings what this one brings, but for a hedge. One whose range is here, or that was told to
+    /// end, brings nothing.
+    fn brings_its_own(&self, blob: &Blob, id: OpId) -> bool {
+        let Some(op) = self.ops.get(&id) else {
+            return false;
+        };
+        let OpKind::Fetch(fetch) = &op.kind else {
+            return false;
+        };
+        let own = |state| state == ChunkState::InFlight(id) || state == ChunkState::Present;
+        op.cancelling
+            || blob.mode != Mode::Ranged
+            || own(blob.chunk(fetch.chunk).state)
+            || self.races.covers(id, fetch.blob, fetch.chunk)
     }
 
     fn check_window(&self) {
@@ -232,7 +253,10 @@ impl Engine {
         }
         if self.images.is_empty() && self.ops.is_empty() && self.layers.is_empty() {
             assert!(
-                self.timers.is_empty() && self.blobs.is_empty() && self.chains.is_empty(),
+                self.timers.is_empty()
+                    && self.blobs.is_empty()
+                    && self.chains.is_empty()
+                    && self.races.is_empty(),
                 "invariant 7 (terminal): something is left"
             );
             assert_eq!(

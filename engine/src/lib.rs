@@ -13,7 +13,7 @@
 //! #     chunk_bytes_max: 8 << 20, slice_bytes: 8 << 20, window_bytes_max: 64 << 20,
 //! #     layer_window_bytes_max: 32 << 20, spool_bytes_max: 0, threads_max: 2, threads_per_lane_max: 2,
 //! # }).unwrap();
-//! let config = Config { seed: 1, limits, scheduling: Strategy::Streamed.scheduling(), timing: Timing::default(), hosts: Default::default() };
+//! let config = Config { seed: 1, limits, scheduling: Strategy::Streamed.scheduling(), timing: Timing::default(), hosts: Default::default(), hedging: Default::default() };
 //! let mut engine = Engine::new(config, Instant::ZERO);
 //! # let pull = Pull { image: parapull_engine::ImageId(0), layers: vec![], weight: 1 };
 //! engine.handle_input(Instant::ZERO, Input::PullRequested(pull));
@@ -45,6 +45,7 @@ extern crate std;
 #[macro_use]
 mod mutant;
 
+mod allowance;
 mod ascending;
 mod blob;
 mod budget;
@@ -56,6 +57,7 @@ mod ending;
 mod engine;
 mod error;
 mod fetch;
+mod hedge;
 mod host;
 mod id;
 mod image;
@@ -68,9 +70,11 @@ mod links;
 mod op;
 mod ops;
 mod output;
+mod pace;
 mod plan;
 mod progress;
 mod queue;
+mod race;
 mod ranks;
 mod rate;
 mod refetch;
@@ -91,7 +95,8 @@ mod timers;
 mod trace;
 
 pub use config::{
-    Config, FetchOrder, HostRules, Scheduling, Strategy, Timing, UnknownStrategy, UnpackOrder,
+    Config, FetchOrder, HedgeRules, HostRules, Scheduling, Strategy, Timing, UnknownStrategy,
+    UnpackOrder,
 };
 pub use engine::Engine;
 pub use error::{Class, FetchError, LaneError, LayerError, LinkError};

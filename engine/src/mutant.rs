@@ -90,6 +90,12 @@ mutants! {
     FairnessOff = "fairness-off",
     /// A fetch that is cancelled is told so again.
     CancelledTwice = "cancelled-twice",
+    /// What a hedge brings counts as fetched although it was here.
+    HedgeCountedTwice = "hedge-counted-twice",
+    /// Ranges are hedged whatever may be brought twice.
+    HedgeUnbounded = "hedge-unbounded",
+    /// When a hedged fetch fails, its range is asked for again although the hedge brings it.
+    HedgeForgotten = "hedge-forgotten",
 }
 
 #[cfg(feature = "mutants")]

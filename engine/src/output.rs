@@ -43,6 +43,13 @@ pub enum Action {
         credit: u64,
         /// Where the bytes go.
         to: Destination,
+        /// Whether another fetch of these bytes is open. Each offset is kept from whichever op brings it first; both tell
+        /// of all they brought.
+        #[cfg_attr(
+            feature = "serde",
+            serde(default, skip_serializing_if = "core::ops::Not::not")
+        )]
+        hedge: bool,
     },
     /// Let a whole read keep more bytes.
     GrantCredit {
@@ -256,8 +263,23 @@ pub struct PullStats {
     pub bytes_local: u64,
     /// Bytes fetched for nothing: corrupt lives, dropped look-ahead, layers that turned up where they belong meanwhile.
     pub bytes_retried: u64,
+    /// Bytes that came twice because a slow range was asked for a second time.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "is_zero"))]
+    pub bytes_hedged: u64,
     /// Requests for blobs, the local store left out.
     pub requests: u64,
     /// Requests that repeated an earlier one.
     pub retries: u64,
+    /// Requests for the rest of a slow range that was under way.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "is_zero"))]
+    pub hedges: u64,
+}
+
+#[cfg(feature = "serde")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
 }

@@ -100,7 +100,7 @@ impl FetchQueue {
     }
 
     /// Whether an image has something to fetch.
-    fn is_for(&self, image: ImageId) -> bool {
+    pub(crate) fn is_for(&self, image: ImageId) -> bool {
         self.of_images
             .get(&image)
             .is_some_and(|ranks| !ranks.is_empty())
@@ -229,6 +229,16 @@ impl Engine {
             }
         }
         Look::Nothing
+    }
+
+    /// Whether something of the most urgent kind could be asked for now: a repetition, or what keeps a lane fed.
+    pub(crate) fn has_urgent_steps(&mut self) -> bool {
+        self.refresh_queue();
+        self.turn = None;
+        let urgent = |rank: &&Rank| rank.0 == 0;
+        let ranks = self.queue.of_images.values();
+        let mut urgent = ranks.flat_map(|ranks| ranks.all().iter().take_while(urgent));
+        urgent.any(|rank| self.step(&self.blobs[&rank.5]).is_ok())
     }
 
     /// The most urgent repetition that a permit is there for: it needs no room.

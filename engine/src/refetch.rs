@@ -261,8 +261,14 @@ impl Engine {
         if let Some((at, _)) = fetch.stall.take() {
             self.timers.stop(at, Deadline::Stall(id));
         }
-        let (chunk, host) = (fetch.chunk, fetch.host);
-        self.give_back(blob_id, chunk);
+        let (chunk, host, kept) = (fetch.chunk, fetch.host, fetch.kept);
+        self.unwatch_pace(id);
+        if self.drop_refused_hedge(id) {
+            return;
+        }
+        if !self.leave_race(id, kept) {
+            self.give_back(blob_id, chunk);
+        }
         let Some(blob) = self.blobs.get(&blob_id) else {
             return;
         };
@@ -381,6 +387,7 @@ impl Engine {
         }
         let (from, bytes) = match settling {
             Settling::Corrupt => (0, blob.unread_bytes()),
+            Settling::Refused(_) if blob.is_complete() => (blob.size, 0),
             Settling::Refused(_) => (blob.range(blob.frontier).end, blob.scattered_bytes()),
         };
         if bytes == 0 && settling != Settling::Corrupt {
@@ -467,6 +474,10 @@ impl Engine {
     /// while it holds its connection is closed instead.
     fn aim(&mut self, id: BlobId, op: OpId) {
         let blob = &self.blobs[&id];
+        if blob.is_complete() {
+            // A hedge brought the rest before it could be cancelled.
+            return self.cancel(op);
+        }
         let (frontier, base) = (blob.frontier, blob.chunk(blob.frontier).received);
         if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&op).map(|op| &mut op.kind) {
             fetch.chunk = frontier;

@@ -14,6 +14,9 @@ use crate::output::Outcome;
 pub struct Snapshot {
     /// Fetches open, and at most.
     pub fetches: (u64, u64),
+    /// Fetches among them that bring what another one brings too, and at most.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub hedges: (u64, u64),
     /// Lanes open, and at most.
     pub unpacks: (u64, u64),
     /// Threads granted, and at most.
@@ -150,6 +153,7 @@ impl Engine {
         let budgets = &self.budgets;
         Snapshot {
             fetches: (budgets.fetches.used(), budgets.fetches.max()),
+            hedges: (self.races.open(), self.config.hedging.hedges_max.into()),
             unpacks: (budgets.unpacks.used(), budgets.unpacks.max()),
             threads: (budgets.threads.used(), budgets.threads.max()),
             window_bytes: (budgets.window.used(), budgets.window.max()),

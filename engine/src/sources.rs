@@ -87,6 +87,12 @@ impl Engine {
         host.succeeded(now, &rules);
         if ranged {
             host.served_range();
+            let nanos = now.nanos_since(fetch.asked_at);
+            if host.pace.served(fetch.granted, nanos)
+                && let Some(id) = fetch.host
+            {
+                self.on_pace_known(id);
+            }
         }
     }
 

@@ -77,6 +77,8 @@ pub enum Timer {
     StallCheck,
     /// A fetch is checked for its first byte.
     Silence,
+    /// A range becomes so slow that the rest of it may be asked for a second time.
+    Hedge,
     /// A pull is checked for any progress.
     Progress,
     /// The daemon ends; lanes that still run are cancelled at the deadline.

@@ -22,6 +22,8 @@ pub(crate) enum Deadline {
     Stall(OpId),
     /// A fetch must have sent something, or it may be one connection too many.
     Silence(OpId),
+    /// A fetch has become slow.
+    Hedge(OpId),
     /// An image must have got further.
     Progress(ImageId),
     /// Lanes have had their time to finish.
@@ -41,6 +43,7 @@ impl Deadline {
             Self::Retry { told: true, .. } => Timer::RetryAfter,
             Self::Stall(_) => Timer::StallCheck,
             Self::Silence(_) => Timer::Silence,
+            Self::Hedge(_) => Timer::Hedge,
             Self::Progress(_) => Timer::Progress,
             Self::Shutdown => Timer::ShutdownGrace,
             Self::Host(_) => Timer::HostReady,

@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use parapull_engine::{
-    Action, BlobId, ChainId, Config, Engine, FetchError, FetchMode, Have, HostId, HostRules,
-    ImageId, Input, Instant, LayerId, Limits, OpId, Output, Pull, PullLayer, RawLimits, SourceId,
-    Strategy, Timing,
+    Action, BlobId, ChainId, Config, Engine, FetchError, FetchMode, Have, HedgeRules, HostId,
+    HostRules, ImageId, Input, Instant, LayerId, Limits, OpId, Output, Pull, PullLayer, RawLimits,
+    SourceId, Strategy, Timing,
 };
 
 const LIMITS: RawLimits = RawLimits {
@@ -35,6 +35,7 @@ impl Bench {
             scheduling: strategy.scheduling(),
             timing: Timing::default(),
             hosts: HostRules::default(),
+            hedging: HedgeRules::off(),
         };
         let now = Instant::ZERO;
         let engine = Engine::new(config, now);

@@ -3,7 +3,7 @@
 //! A failing run is saved as this value, never as a seed, so that it stays the same run when a generator changes.
 //! Running it is the simulator's part.
 
-use parapull_engine::{HostRules, Strategy, Timing};
+use parapull_engine::{HedgeRules, HostRules, Strategy, Timing};
 use serde::{Deserialize, Serialize};
 
 use crate::{Faults, Host, ImageSpec, LimitsSpec, MediaType, Mishaps, RegistryProfile};
@@ -38,6 +38,9 @@ pub struct Scenario {
     /// How hosts are treated; the defaults when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<HostRules>,
+    /// Which slow ranges are asked for twice; the defaults when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedging: Option<HedgeRules>,
     /// What goes wrong at the registry.
     #[serde(default)]
     pub faults: Faults,
@@ -235,6 +238,7 @@ impl Scenario {
             limits: LimitsSpec::default(),
             timing: None,
             hosts: None,
+            hedging: None,
             faults: Faults::default(),
             local_faults: Vec::new(),
             limit_changes: Vec::new(),

@@ -199,7 +199,7 @@ impl Replay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use parapull_engine::{Config, HostRules, Limits, Strategy, Timing};
+    use parapull_engine::{Config, HedgeRules, HostRules, Limits, Strategy, Timing};
 
     use crate::trace::TraceHead;
 
@@ -212,6 +212,7 @@ mod tests {
             scheduling: Strategy::Streamed.scheduling(),
             timing: Timing::default(),
             hosts: HostRules::default(),
+            hedging: HedgeRules::default(),
         };
         let mut engine = Engine::new(config, Instant::ZERO);
         let head = TraceHead {

@@ -31,6 +31,7 @@ pub fn check(run: &Run) -> Result<(), Violation> {
     }
     if record.crashes == 0 {
         check_counted(record)?;
+        check_hedged(plan, record)?;
         if all_ready {
             check_bytes(record)?;
         }
@@ -286,6 +287,29 @@ fn check_counted(record: &Record) -> Result<(), Violation> {
     if counted != kept {
         return Err(Violation::Correctness(format!(
             "invariant 14 (bytes): {kept} bytes were kept, {counted} were counted"
+        )));
+    }
+    Ok(())
+}
+
+/// Every byte that came twice was counted, and there are no more of them than allowed.
+fn check_hedged(plan: &Plan, record: &Record) -> Result<(), Violation> {
+    let rules = plan.config.hedging;
+    let stats = record.pulls.iter().filter_map(|pull| pull.finished);
+    let (bytes, hedges) = stats.fold((0, 0), |(bytes, hedges), (_, _, stats)| {
+        (bytes + stats.bytes_hedged, hedges + stats.hedges)
+    });
+    let seen = (record.hedged_bytes, record.hedges);
+    if (bytes, hedges) != seen {
+        return Err(Violation::Correctness(format!(
+            "invariant 14 (bytes): {seen:?} bytes came twice by hedges, {:?} were counted",
+            (bytes, hedges)
+        )));
+    }
+    let allowed = rules.burst_bytes + record.kept_bytes * u64::from(rules.bytes_permille) / 1_000;
+    if bytes > allowed {
+        return Err(Violation::Correctness(format!(
+            "invariant 14 (bytes): {bytes} bytes came twice, {allowed} are allowed"
         )));
     }
     Ok(())

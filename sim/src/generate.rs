@@ -2,6 +2,7 @@
 //!
 //! The product is a value; what failed is kept as that value, so a change here invalidates nothing.
 
+mod hedging;
 mod mishaps;
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -44,6 +45,7 @@ pub fn generate(seed: u64) -> Scenario {
         limits: limits(draws, strategy, largest.unwrap_or(1)),
         timing: Some(timing(draws)),
         hosts: Some(host_rules(draws)),
+        hedging: Some(hedging::rules(seed)),
         faults: Faults::default(),
         local_faults: Vec::new(),
         limit_changes: Vec::new(),

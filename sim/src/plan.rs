@@ -66,6 +66,7 @@ impl Plan {
                 scheduling: scenario.strategy.scheduling(),
                 timing: scenario.timing.unwrap_or_default(),
                 hosts: scenario.hosts.unwrap_or_default(),
+                hedging: scenario.hedging.unwrap_or_default(),
             },
             limit_changes: Vec::new(),
             blobs: Vec::new(),

@@ -70,6 +70,9 @@ pub(crate) struct Record {
     pub(crate) disk_bytes: u64,
     /// Bytes kept by fetches.
     pub(crate) kept_bytes: u64,
+    /// Bytes that fetches brought although they were there.
+    pub(crate) hedged_bytes: u64,
+    pub(crate) hedges: u64,
     /// Bytes of blobs that a lane read to a good end.
     pub(crate) unpacked_bytes: u64,
     /// Bytes that were dropped unread.

@@ -38,12 +38,18 @@ pub struct Prediction {
     pub bytes_fetched: u64,
     /// Of these, bytes fetched again.
     pub bytes_retried: u64,
+    /// Bytes that came twice because slow ranges were asked for twice; not among the kept ones.
+    #[serde(default)]
+    pub bytes_hedged: u64,
     /// Bytes written: layers and spool.
     pub bytes_written: u64,
     /// Requests for blobs.
     pub requests: u64,
     /// Requests that repeated an earlier one.
     pub retries: u64,
+    /// Requests for the rest of a slow range that was under way.
+    #[serde(default)]
+    pub hedges: u64,
     /// Most bytes in memory.
     pub window_bytes_peak: u64,
     /// Most requests at once.
@@ -216,9 +222,11 @@ impl Run {
             uncompressed_bytes: plan.blobs.iter().map(|blob| blob.uncompressed_bytes).sum(),
             bytes_fetched: record.kept_bytes,
             bytes_retried: stats.map(|(_, _, stats)| stats.bytes_retried).sum(),
+            bytes_hedged: record.hedged_bytes,
             bytes_written: record.disk_bytes,
             requests: record.requests,
             retries: record.retries,
+            hedges: record.hedges,
             window_bytes_peak: record.window_bytes_peak,
             fetches_peak: record.fetches_peak as u64,
             unpacks_peak: record.lanes_peak as u64,

@@ -81,6 +81,10 @@ fn the_swarm_leaves_each_kind_out() {
         ("local faults", absent(|s| s.local_faults.is_empty())),
         ("limit changes", absent(|s| s.limit_changes.is_empty())),
         ("shutdown", absent(|s| s.shutdown_ms.is_none())),
+        (
+            "hedges",
+            absent(|s| s.hedging.is_some_and(|rules| rules.bytes_permille == 0)),
+        ),
     ] {
         assert!((50..=98).contains(&percent), "no {kind} in {percent} %");
     }

@@ -188,6 +188,7 @@ async fn pull(to: PathBuf, seed: u64, strategy: &str) -> Result<PullReport, Stri
         config: config.engine(2, seed).unwrap(),
         placement: Arc::clone(&directory),
         bounds: config.bounds(),
+        indexes: None,
         sockets: tokio::runtime::Handle::current(),
         recorder: None,
     });

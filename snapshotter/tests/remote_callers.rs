@@ -283,6 +283,7 @@ async fn node(
         config: config.engine(2, 7).unwrap(),
         placement: Arc::new(SnapshotPlacement::new(store.clone()).unwrap()),
         bounds: config.bounds(),
+        indexes: None,
         sockets: tokio::runtime::Handle::current(),
         recorder: None,
     });

@@ -76,9 +76,7 @@ impl Compressor {
             let go = find_program("go", "install the package golang-go")?;
             let mut build = Command::new(go);
             build.args(["build", "-o"]).arg(&program).arg(&source);
-            build.env("GO111MODULE", "off");
-            build.env("GOCACHE", folder.join("go-cache"));
-            run(&mut build)?;
+            run(build.env("GO111MODULE", "off"))?;
         }
         Ok(Command::new(program))
     }

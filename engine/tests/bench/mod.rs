@@ -56,6 +56,17 @@ struct Bytes {
     frontier: u64,
 }
 
+impl Bytes {
+    fn add(&mut self, range: ByteRange) {
+        self.ahead.insert(range.start, range.end);
+        while let Some((start, end)) = self.ahead.range(..=self.frontier).next_back() {
+            let (start, end) = (*start, *end);
+            self.ahead.remove(&start);
+            self.frontier = self.frontier.max(end);
+        }
+    }
+}
+
 impl Bench {
     pub(crate) fn new(strategy: Strategy, raw: RawLimits) -> Self {
         let config = Config {
@@ -67,6 +78,7 @@ impl Bench {
                 ..Timing::default()
             },
             hosts: HostRules::default(),
+            hedging: HedgeRules::default(),
         };
         Self::with_config(config)
     }
@@ -292,16 +304,26 @@ impl Bench {
         }
     }
 
+    /// Delivers so many bytes of a ranged fetch in all.
+    pub(crate) fn bring(&mut self, op: OpId, bytes: u64) {
+        if let Some(Action::FetchRange { blob, range, .. }) = self.fetches.get(&op) {
+            let brought = ByteRange::new(range.start, range.start + bytes);
+            self.blobs.entry(*blob).or_default().add(brought);
+        }
+        self.input(Input::RangeProgressed {
+            op,
+            bytes,
+            discarded: 0,
+        });
+        self.advance_lanes();
+    }
+
     /// Delivers all of a ranged fetch.
     pub(crate) fn finish_fetch(&mut self, op: OpId) {
         let Some(Action::FetchRange { blob, range, .. }) = self.fetches.remove(&op) else {
             return;
         };
-        let bytes = self.blobs.entry(blob).or_default();
-        bytes.ahead.insert(range.start, range.end);
-        while let Some(end) = bytes.ahead.remove(&bytes.frontier) {
-            bytes.frontier = end;
-        }
+        self.blobs.entry(blob).or_default().add(range);
         self.input(Input::RangeFetched { op });
         self.advance_lanes();
     }

@@ -6,6 +6,7 @@ mod changing;
 mod ending;
 mod fairness;
 mod fetching;
+mod hedging;
 mod holds;
 mod hosts;
 mod invariants;

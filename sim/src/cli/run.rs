@@ -122,8 +122,11 @@ fn tell(prediction: &Prediction) -> String {
     );
     let _ = writeln!(
         text,
-        "  requests      {}, of them {} again",
-        prediction.requests, prediction.retries
+        "  requests      {}, of them {} again, {} for the rest of slow ranges ({} came twice)",
+        prediction.requests,
+        prediction.retries,
+        prediction.hedges,
+        gib(prediction.bytes_hedged)
     );
     for pull in &prediction.pulls {
         let _ = writeln!(

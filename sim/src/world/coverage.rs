@@ -22,13 +22,13 @@ impl World<'_> {
                 source,
                 attempt,
                 range,
+                hedge,
                 ..
             } => {
+                let elsewhere = source.0 > 0 && source != SourceId::LOCAL;
                 for (is_so, point) in [
-                    (
-                        source.0 > 0 && source != SourceId::LOCAL,
-                        Point::SecondSource,
-                    ),
+                    (hedge && elsewhere, Point::HedgedElsewhere),
+                    (elsewhere, Point::SecondSource),
                     (source == SourceId::LOCAL, Point::LocalRead),
                     (mode == FetchMode::Whole, Point::WholeRead),
                     (attempt > 1, Point::Repeated),
@@ -133,6 +133,7 @@ impl World<'_> {
             Timer::RetryAfter => Point::WakeRetryAfter,
             Timer::StallCheck | Timer::Progress => Point::WakeStall,
             Timer::Silence => Point::WakeSilence,
+            Timer::Hedge => Point::WakeHedge,
             Timer::HostReady => Point::WakeHost,
             Timer::CancelGrace | Timer::ShutdownGrace => Point::WakeGrace,
             Timer::StagingTtl => Point::WakeStaging,

@@ -1,6 +1,7 @@
 //! Fetches: one request, its answer, its body on the link, its end.
 
 mod ends;
+mod races;
 mod stalls;
 
 use parapull_engine::{
@@ -44,6 +45,12 @@ pub(super) struct Fetch {
     stalled_until: u64,
     /// Since when it waits for credit, while it does.
     held_since: u64,
+    /// It brings the rest of a range that another fetch brings.
+    pub(super) hedge: bool,
+    /// Another fetch brings some of what it brings, or did.
+    raced: bool,
+    /// A lane has read all there is: what it still brings is there already.
+    late: bool,
 }
 
 /// Where a fetch stands; with the bytes of the portion under way.
@@ -99,6 +106,7 @@ impl World<'_> {
             credit,
             to,
             attempt,
+            hedge,
             ..
         } = *action
         else {
@@ -117,6 +125,7 @@ impl World<'_> {
                 "invariant 12 (retries): attempt {attempt} of {attempts_max}"
             )));
         }
+        let raced = self.meet_rivals(blob, range, hedge)?;
         let fetch = Fetch {
             blob,
             range,
@@ -138,6 +147,9 @@ impl World<'_> {
             connection: None,
             stalled_until: 0,
             held_since: 0,
+            hedge,
+            raced,
+            late: false,
         };
         self.held.entry(blob).or_default().destination = Some(to);
         self.fetches.insert(op, fetch);
@@ -233,9 +245,11 @@ impl World<'_> {
                 self.proceed(op);
             }
             Answer::Refused => {
+                let point = fetch.hedge.then_some(Point::HedgeRefused);
                 (fetch.credit, fetch.unaimed) = (0, true);
                 (fetch.stage, fetch.held_since) = (Stage::Held, self.now);
                 self.inbox.push_back(Input::RangesRefused { op });
+                point.into_iter().for_each(|point| self.sometimes(point));
             }
             Answer::Failed {
                 error,
@@ -321,7 +335,11 @@ impl World<'_> {
                 Ok(())
             }
             Stage::Receiving(portion) if fetch.to == Destination::Spool => {
-                let taken = self.disk.write(self.now, portion);
+                let (blob, start) = (fetch.blob, fetch.position);
+                let taken = self.store(blob, start, start + portion);
+                let Some(fetch) = self.fetches.get_mut(&op) else {
+                    return Ok(());
+                };
                 if taken > self.now {
                     fetch.stage = Stage::Storing(portion);
                     self.link.stop(self.now, op);
@@ -363,24 +381,36 @@ impl World<'_> {
         fetch.position = end;
         fetch.kept += bytes;
         fetch.received += bytes;
-        let (to, corrupt) = (fetch.to, fetch.body.corrupt);
+        let (to, corrupt, raced, late) = (fetch.to, fetch.body.corrupt, fetch.raced, fetch.late);
         let held = self.held.entry(blob).or_default();
-        if !held.add(start, end) {
+        let missing = if late {
+            Vec::new()
+        } else {
+            held.add(start, end)
+        };
+        let new: u64 = missing.iter().map(|(start, end)| end - start).sum();
+        if new < bytes && !raced {
             return Err(Violation::Correctness(format!(
                 "{start}..{end} of {blob:?} came twice"
             )));
         }
-        if let Some(offset) = corrupt.filter(|offset| (start..end).contains(offset)) {
+        let is_new = |offset: &u64| {
+            missing
+                .iter()
+                .any(|(start, end)| (start..end).contains(&offset))
+        };
+        if let Some(offset) = corrupt.filter(is_new) {
             held.corrupt = Some(held.corrupt.map_or(offset, |known| known.min(offset)));
         }
         if to == Destination::Window {
-            self.window_bytes += bytes;
+            self.window_bytes += new;
         }
         if self.lies(Canary::CountedTwice) {
             self.record.kept_bytes += bytes;
         }
+        self.record.hedged_bytes += bytes - new;
         self.record
-            .fetched(self.now, blob, bytes, self.window_bytes)?;
+            .fetched(self.now, blob, new, self.window_bytes)?;
         self.report_fetch(op, false);
         self.feed_lane(blob);
         Ok(())

@@ -17,22 +17,42 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Adds `[start, end)`; `false` when some of it was there.
-    pub(super) fn add(&mut self, start: u64, end: u64) -> bool {
-        let before = self.ranges.range(..=start).next_back();
-        let after = self.ranges.range(start..).next();
-        if before.is_some_and(|(_, &stop)| stop > start)
-            || after.is_some_and(|(&begin, _)| begin < end)
-        {
-            return false;
+    /// Adds what is missing of `[start, end)`; returns what was.
+    pub(super) fn add(&mut self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let missing = self.missing(start, end);
+        for (start, end) in &missing {
+            self.add_missing(*start, *end);
         }
+        missing
+    }
+
+    /// What is missing of `[start, end)`, as ranges.
+    pub(super) fn missing(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut at = match self.ranges.range(..=start).next_back() {
+            Some((_, &stop)) => stop.max(start),
+            None => start,
+        };
+        let mut missing = Vec::new();
+        for (&begin, &stop) in self.ranges.range(start..end) {
+            if begin > at {
+                missing.push((at, begin));
+            }
+            at = at.max(stop);
+        }
+        if at < end {
+            missing.push((at, end));
+        }
+        missing
+    }
+
+    fn add_missing(&mut self, start: u64, end: u64) {
+        let before = self.ranges.range(..=start).next_back();
         let start = match before {
             Some((&begin, &stop)) if stop == start => begin,
             _ => start,
         };
         let end = self.ranges.remove(&end).unwrap_or(end);
         self.ranges.insert(start, end);
-        true
     }
 
     /// The first byte that is missing.
@@ -75,17 +95,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joins_what_touches_and_notices_what_comes_twice() {
+    fn joins_what_touches_and_tells_what_was_missing() {
         let mut held = Held {
             destination: Some(Destination::Window),
             ..Held::default()
         };
-        assert!(held.add(10, 20));
+        assert_eq!(held.add(10, 20), [(10, 20)]);
         assert_eq!(held.frontier(), 0);
-        assert!(held.add(0, 10));
+        assert_eq!(held.add(0, 10), [(0, 10)]);
         assert_eq!(held.frontier(), 20);
-        assert!(!held.add(19, 21));
-        assert!(held.add(30, 40));
+        assert_eq!(held.add(30, 40), [(30, 40)]);
+        assert_eq!(held.missing(5, 45), [(20, 30), (40, 45)]);
+        assert_eq!(held.add(15, 20), []);
         assert_eq!(held.bytes(), 30);
         held.released = 5;
         assert_eq!(held.bytes(), 25);

@@ -326,6 +326,7 @@ impl World<'_> {
         if held.destination == Some(Destination::Window) {
             held.drop_from(0);
         }
+        self.note_all_read(lane.blob);
         self.record
             .lane_ends(self.now, lane.layer, planned.compressed_bytes, true);
         self.inbox.push_back(Input::LaneFinished {

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 /// Index gzip layers, so that several threads inflate one without guessing.
 ///
-/// An index is a zTOC, the SOCI project's format: about 0.8 % of the layer's uncompressed size. Pulls do not look for
-/// indexes yet; a wrong one can cost time, never a byte, because both digests of a layer are checked whatever it says.
+/// An index is a zTOC, the SOCI project's format: about 0.8 % of the layer's uncompressed size. The daemon keeps those of
+/// large layers in `indexes` below its root as `index_cache` says; a wrong one can cost time, never a byte, because both digests of a layer are checked whatever it says.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  parapull-snapshotter index create layer.tar.gz --out indexes\n  \

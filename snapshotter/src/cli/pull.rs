@@ -164,6 +164,7 @@ impl PullCommand {
                 config: engine,
                 placement: Arc::clone(&directory),
                 bounds: config.bounds(),
+                indexes: None,
                 sockets: runtimes.sockets.handle().clone(),
                 recorder,
             };

@@ -21,6 +21,7 @@ use parapull_snapshotter::grpc::{
     BoundSocket, ContentClient, Routes, ServeError, SnapshotsService, serve,
 };
 use parapull_snapshotter::image::Platform;
+use parapull_snapshotter::index::Cache;
 use parapull_snapshotter::registry::{Credentials, Options, Registry};
 use parapull_snapshotter::remote::{ImageSource, Pulls, SharedPulls, SnapshotPlacement};
 use parapull_snapshotter::store::{self, Store};
@@ -131,6 +132,9 @@ impl Serve {
             config: engine,
             placement: Arc::new(SnapshotPlacement::new(store.clone())?),
             bounds: config.bounds(),
+            indexes: config
+                .index_cache_bytes(cores())
+                .map(|bytes| Cache::new(self.root.join(INDEXES), bytes)),
             sockets: sockets.clone(),
             recorder: trace.as_deref().map(Recorder::create).transpose()?,
         });
@@ -265,3 +269,5 @@ async fn run_until_stopped(
 const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
 /// Where containerd listens unless it is told otherwise.
 const CONTAINERD_ADDRESS: &str = "/run/containerd/containerd.sock";
+/// Below the root, where the indexes of layers are kept.
+const INDEXES: &str = "indexes";

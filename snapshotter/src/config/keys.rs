@@ -197,6 +197,13 @@ pub(super) static KEYS: &[Key] = &[
          \"auto\": 2 when streamed, one inflates while the other hashes and writes.",
     ),
     key(
+        "parapull.index_cache",
+        Kind::SizeOrOff(|s| &mut s.index_cache),
+        "How much disk the indexes of layers may take: where each can be entered, noted while it is unpacked, so that\n\
+         several threads inflate it without guessing when the daemon unpacks it again.\n\
+         \"auto\": 256MiB where a layer may have three threads, otherwise \"off\": fewer cannot use them.",
+    ),
+    key(
         "parapull.max_uncompressed",
         Kind::Size(|s| &mut s.max_uncompressed),
         "The most bytes one layer may unpack to; a larger one fails its pull.",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parapull_engine::{HostRules, Limits, LimitsError, Timing};
+use parapull_engine::{HedgeRules, HostRules, Limits, LimitsError, Timing};
 use parapull_scenario::{ByteSize, LimitsSpec, Setting};
 
 use super::error::{ConfigError, Problem};
@@ -54,6 +54,19 @@ impl Config {
             spool: settings.spool,
             threads: settings.threads,
             threads_per_lane: settings.threads_per_lane,
+        }
+    }
+
+    /// What the indexes of layers may take on disk; `None` if none are kept.
+    #[must_use]
+    pub fn index_cache_bytes(&self, cores: u32) -> Option<u64> {
+        match self.settings.index_cache {
+            Setting::Is(ByteSize(0)) => None,
+            Setting::Is(ByteSize(bytes)) => Some(bytes),
+            Setting::Auto => {
+                let limits = self.limits().resolve(cores, self.settings.strategy);
+                (limits.threads_per_lane_max >= INDEX_THREADS_MIN).then_some(INDEX_CACHE_BYTES)
+            }
         }
     }
 
@@ -161,6 +174,7 @@ impl Config {
             scheduling: self.settings.strategy.scheduling(),
             timing: self.timing(),
             hosts: self.hosts(),
+            hedging: HedgeRules::off(),
         })
     }
 
@@ -257,6 +271,11 @@ pub(super) fn path_of(limit: &'static str) -> &'static str {
         .find(|(name, _)| *name == limit)
         .map_or(limit, |(_, path)| path)
 }
+
+/// Fewer cannot inflate one layer together.
+const INDEX_THREADS_MIN: u32 = 3;
+/// The indexes of 80 GiB of layers, at 0.3 %.
+const INDEX_CACHE_BYTES: u64 = 256 << 20;
 
 /// The engine's limits and the operators' names for them.
 pub(super) const LIMITS: [(&str, &str); 11] = [

@@ -44,6 +44,8 @@ pub struct Settings {
     pub threads: Setting<u32>,
     /// `threads_per_lane`.
     pub threads_per_lane: Setting<u32>,
+    /// `index_cache`; 0 is off.
+    pub index_cache: Setting<ByteSize>,
     /// `max_uncompressed`.
     pub max_uncompressed: ByteSize,
     /// `max_expansion`.
@@ -156,6 +158,7 @@ impl Default for Settings {
             spool: Setting::Auto,
             threads: Setting::Auto,
             threads_per_lane: Setting::Auto,
+            index_cache: Setting::Auto,
             max_uncompressed: ByteSize(1 << 40),
             max_expansion: 40_000,
             max_entries: 10_000_000,

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     SizeOrAuto(fn(&mut Settings) -> &mut Setting<ByteSize>),
     /// A size, nothing at all for a whole layer, or `"auto"`.
     Chunk(fn(&mut Settings) -> &mut Setting<ByteSize>),
+    /// A size from 1, `"off"`, which is 0, or `"auto"`.
+    SizeOrOff(fn(&mut Settings) -> &mut Setting<ByteSize>),
     /// A size from 1.
     Size(fn(&mut Settings) -> &mut ByteSize),
     /// A time within bounds.
@@ -182,6 +184,7 @@ impl Kind {
             Self::Amount(of) => *of(settings) = found.amount()?,
             Self::SizeOrAuto(of) => *of(settings) = or_auto(found, size_of_something)?,
             Self::Chunk(of) => *of(settings) = or_auto(found, chunk)?,
+            Self::SizeOrOff(of) => *of(settings) = or_auto(found, size_or_off)?,
             Self::Size(of) => *of(settings) = size_of_something(found)?,
             Self::Duration { of, min, max } => *of(settings) = duration(found, min, max)?,
             Self::Strategy(of) => *of(settings) = text(found)?.parse().ok()?,
@@ -215,6 +218,9 @@ impl Kind {
             }
             Self::Chunk(_) => {
                 "a size such as \"8MiB\", \"\" for whole layers, or \"auto\"".to_owned()
+            }
+            Self::SizeOrOff(_) => {
+                "a size such as \"64MiB\" (up to 1024TiB), \"off\", or \"auto\"".to_owned()
             }
             Self::Size(_) => "a size such as \"100GiB\" (up to 1024TiB)".to_owned(),
             Self::Duration { min, max, .. } => format!(
@@ -253,7 +259,8 @@ impl Kind {
             Self::Number(of) => of(settings).to_string(),
             Self::Amount(of) => of(settings).to_string(),
             Self::Chunk(of) if *of(settings) == Setting::Is(ByteSize(0)) => quoted(""),
-            Self::SizeOrAuto(of) | Self::Chunk(of) => match of(settings) {
+            Self::SizeOrOff(of) if *of(settings) == Setting::Is(ByteSize(0)) => quoted(OFF),
+            Self::SizeOrAuto(of) | Self::Chunk(of) | Self::SizeOrOff(of) => match of(settings) {
                 Setting::Auto => quoted(AUTO),
                 Setting::Is(size) => quoted(&size.to_string()),
             },
@@ -328,6 +335,13 @@ fn size_of_something(found: &Found) -> Option<ByteSize> {
     found.size().filter(|size| size.0 > 0)
 }
 
+fn size_or_off(found: &Found) -> Option<ByteSize> {
+    match found {
+        Found::Text(text) if text == OFF => Some(ByteSize(0)),
+        _ => size_of_something(found),
+    }
+}
+
 fn duration(found: &Found, min: Duration, max: Duration) -> Option<Duration> {
     let duration = humantime::parse_duration(text(found)?).ok()?;
     (min..=max).contains(&duration).then_some(duration)
@@ -380,6 +394,7 @@ fn one_of<const N: usize>(names: [&str; N]) -> String {
     names.map(quoted).join(" or ")
 }
 
+const OFF: &str = "off";
 const AUTO: &str = "auto";
 /// How "no limit" is written.
 const UNLIMITED: i32 = -1;

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::facts::Fact;
 use super::failure::Cause;
 use super::fetch::{self, FetchOrder};
+use super::indexes::BlobIndex;
 use super::lane::{self, LaneOrder, Steering};
 use super::names::LayerName;
 use super::run::{FetchControl, LaneControl, Run};
@@ -150,6 +151,7 @@ impl<P: Placement> Run<P> {
             keep: self.keeping(name, over.is_some()),
             prepare: self.preparation(directory.clone(), name, over),
             directory,
+            index: BlobIndex::new(self.indexes.as_ref(), &spec),
             bounds: self.bounds.clone(),
             steering,
             report_bytes: self.report_bytes,

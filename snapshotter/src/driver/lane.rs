@@ -12,6 +12,7 @@ use super::blobs::LaneInput;
 use super::facts::{Fact, Facts};
 use super::failure::Cause;
 use super::fetch::REPORT_INTERVAL;
+use super::indexes::{BlobIndex, Noted};
 use crate::store::PlacementError;
 use crate::unpack::{
     self, Bounds, Controls, LayerSpec, OverlaySink, Position, Progress, Staged, ThreadPermit,
@@ -28,6 +29,8 @@ pub(super) struct LaneOrder {
     pub(super) prepare: Box<dyn Fn() -> Result<Position, PlacementError> + Send + Sync>,
     /// Notes the finished tree for a later run of the process.
     pub(super) keep: Box<dyn Fn(&Staged) + Send + Sync>,
+    /// What is known of the blob's inside, and where that is kept.
+    pub(super) index: BlobIndex,
     pub(super) bounds: Bounds,
     pub(super) steering: Arc<Steering>,
     pub(super) report_bytes: u64,
@@ -79,20 +82,23 @@ pub(super) fn run(order: &LaneOrder, facts: &Facts) {
             message: "see standard error".into(),
         }))
     });
-    let fact = match outcome {
-        Err(refused) => refused_by_disk(order.op, &refused),
-        Ok(Err(error)) => failed(order, &error),
-        Ok(Ok(unpacked)) => Fact {
-            input: Input::LaneFinished {
-                op: order.op,
-                produced: unpacked.uncompressed_bytes,
-                entries: unpacked.staged.entries,
-            },
-            cause: None,
-            staged: Some(unpacked.staged),
-        },
+    let mut unpacked = match outcome {
+        Err(refused) => return facts.tell_blocking(refused_by_disk(order.op, &refused)),
+        Ok(Err(error)) => return facts.tell_blocking(failed(order, &error)),
+        Ok(Ok(unpacked)) => unpacked,
     };
-    facts.tell_blocking(fact);
+    let noted = Noted::take(&mut unpacked);
+    facts.tell_blocking(Fact {
+        input: Input::LaneFinished {
+            op: order.op,
+            produced: unpacked.uncompressed_bytes,
+            entries: unpacked.staged.entries,
+        },
+        cause: None,
+        staged: Some(unpacked.staged),
+    });
+    // Nobody waits for it.
+    order.index.keep(noted);
 }
 
 fn unpack(order: &LaneOrder, position: Position, facts: &Facts) -> Result<Unpacked, UnpackError> {
@@ -111,7 +117,14 @@ fn unpack(order: &LaneOrder, position: Position, facts: &Facts) -> Result<Unpack
         progress: &order.steering.progress,
         stop_source: &stop,
     };
-    unpack::unpack(reader, &order.spec, Box::new(sink), &bounds, controls)
+    unpack::unpack_indexed(
+        reader,
+        &order.spec,
+        order.index.indexing(),
+        Box::new(sink),
+        &bounds,
+        controls,
+    )
 }
 
 /// Reports what the reader lets go of: every half chunk, every 20 ms, and before every wait.

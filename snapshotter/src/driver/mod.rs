@@ -12,6 +12,7 @@ mod effects;
 mod facts;
 mod failure;
 mod fetch;
+mod indexes;
 mod kept;
 mod lane;
 mod local;
@@ -34,6 +35,7 @@ pub use pulls::FAILURE_TOLD_WITHIN;
 pub use recorder::{Recorder, RecorderError};
 pub use request::{LayerReport, PullReport, PullRequest, Status};
 
+use crate::index::Cache;
 use crate::store::Placement;
 use crate::unpack::Bounds;
 use request::Command;
@@ -49,6 +51,8 @@ pub struct Settings<P> {
     pub bounds: Bounds,
     /// Where fetches run.
     pub sockets: Handle,
+    /// Where indexes of blobs are kept, if anywhere.
+    pub indexes: Option<Cache>,
     /// Where every input and output is written, if anywhere.
     pub recorder: Option<Recorder>,
 }

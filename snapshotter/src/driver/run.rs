@@ -23,6 +23,7 @@ use super::pulls::Pulls;
 use super::recorder::Recorder;
 use super::request::{Command, PullReport, PullRequest, Status};
 use crate::digest::Digest;
+use crate::index::Cache;
 use crate::kill_points::passed;
 use crate::store::Placement;
 use crate::unpack::{Bounds, Staged};
@@ -37,6 +38,7 @@ pub(super) struct Run<P: Placement> {
     pub(super) blobs: BlobStore,
     pub(super) placement: Arc<P>,
     pub(super) bounds: Bounds,
+    pub(super) indexes: Option<Cache>,
     pub(super) sockets: Handle,
     pub(super) destination: Destination,
     pub(super) report_bytes: u64,
@@ -99,6 +101,7 @@ impl<P: Placement> Run<P> {
             blobs: BlobStore::new(settings.placement.spool()),
             placement: settings.placement,
             bounds: settings.bounds,
+            indexes: settings.indexes,
             sockets: settings.sockets,
             destination: settings.config.scheduling.destination,
             report_bytes: settings.config.limits.piece_bytes_max() / 2,

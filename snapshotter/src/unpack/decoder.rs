@@ -73,6 +73,11 @@ impl<R: Read> Decoder<R> {
         }
     }
 
+    /// Whether something is known of the compressed stream's inside.
+    pub(super) const fn is_indexed(&self) -> bool {
+        !self.indexing.known.is_empty()
+    }
+
     /// The checkpoints that were noted.
     pub(super) fn take_checkpoints(&mut self) -> Vec<Checkpoint> {
         match &mut self.decompressor {

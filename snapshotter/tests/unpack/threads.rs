@@ -170,6 +170,7 @@ fn a_layer_entered_at_checkpoints_is_the_same_layer() {
         (1, Some(1 << 20)),
         (2, Some(1 << 20)),
         (5, None),
+        (3, Some(1 << 20)),
         (4, Some(1 << 20)),
     ] {
         let place = place();

@@ -10,7 +10,8 @@ use crate::world::{Violation, World};
 impl World<'_> {
     pub(super) fn fail_fetch(&mut self, op: OpId, error: FetchError, retry_after_ms: Option<u64>) {
         let received = self.fetches.get(&op).map_or(0, |fetch| fetch.kept);
-        if let Some(fetch) = self.fetches.get(&op) {
+        // What is said to a hedge is not said about the range that goes on without it.
+        if let Some(fetch) = self.fetches.get(&op).filter(|fetch| !fetch.hedge) {
             let key = (fetch.blob, fetch.source, fetch.position);
             let told = retry_after_ms.filter(|_| error.class() == Class::Retry);
             self.promises.failed(key, self.clock(), told);
@@ -40,6 +41,9 @@ impl World<'_> {
     pub(super) fn end_fetch(&mut self, op: OpId, end: Input) {
         self.link.stop(self.now, op);
         let fetch = self.fetches.remove(&op);
+        if let Some(fetch) = &fetch {
+            self.cover_race(fetch, &end);
+        }
         if !self.lies(Canary::LostCompletion) {
             self.inbox.push_back(end);
         }

@@ -65,7 +65,9 @@ fn another(kind: Kind) -> Found {
         Kind::Concurrency(_) | Kind::Count(_) | Kind::Number(_) | Kind::Amount(_) => {
             Found::Integer(77)
         }
-        Kind::SizeOrAuto(_) | Kind::Chunk(_) | Kind::Size(_) => Found::Text("77MiB".into()),
+        Kind::SizeOrAuto(_) | Kind::SizeOrOff(_) | Kind::Chunk(_) | Kind::Size(_) => {
+            Found::Text("77MiB".into())
+        }
         Kind::Duration { .. } => Found::Text("77s".into()),
         Kind::Strategy(_) => Found::Text("multipart".into()),
         Kind::Sync(_) => Found::Text("layer".into()),

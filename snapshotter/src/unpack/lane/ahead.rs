@@ -90,6 +90,7 @@ impl<'scope, R: Read + Send + 'scope> Ahead<'scope, R> {
         threads: u32,
         controls: Controls<'env>,
     ) -> Result<Self, Box<Decoder<R>>> {
+        let goes_indexed = decoder.is_indexed() && threads == INDEXED_THREADS_MIN;
         let (recycled, free) = channel();
         for _ in 0..BUFFERS {
             let _ = recycled.send(Buffer::default());
@@ -113,6 +114,7 @@ impl<'scope, R: Read + Send + 'scope> Ahead<'scope, R> {
         };
         let mut hashing = None;
         if threads > 2
+            && !goes_indexed
             && let Some(started) = hasher.take()
         {
             let (hashed, hashed_buffers) = channel();
@@ -187,7 +189,7 @@ fn decode<R: Read + Send>(
         if controls.threads.threads() != threads {
             return Ok(Stop::Resized(decoder));
         }
-        if may_guess && is_suited && threads >= GUESSING_THREADS_MIN {
+        if may_guess && is_suited && threads >= parallel_threads_min(&decoder) {
             may_guess = false;
             let ended = decode_in_parallel(&mut decoder, free, decoded, threads, controls)?;
             is_suited = ended != Ended::Unsuited;
@@ -211,6 +213,15 @@ fn decode<R: Read + Send>(
     }
 }
 
+/// How many threads of the lane it takes for several to inflate.
+const fn parallel_threads_min<R: Read>(decoder: &Decoder<R>) -> u32 {
+    if decoder.is_indexed() {
+        INDEXED_THREADS_MIN
+    } else {
+        GUESSING_THREADS_MIN
+    }
+}
+
 fn hash(mut hasher: Sha256, decoded: &Receiver<Buffer>, hashed: &Sender<Buffer>) -> Sha256 {
     for buffer in decoded {
         hasher.update(buffer.filled());
@@ -225,5 +236,7 @@ fn hash(mut hasher: Sha256, decoded: &Receiver<Buffer>, hashed: &Sender<Buffer>)
 pub(super) const BUFFERS: usize = 16;
 /// Guessing costs 1.6 times the work of decoding in order, so with fewer threads it loses.
 const GUESSING_THREADS_MIN: u32 = 4;
+/// With an index nothing is done twice: two threads inflate, and one hashes and makes the files.
+const INDEXED_THREADS_MIN: u32 = 3;
 /// 64 KiB loses to switching threads, 1 MiB to page faults.
 const BUFFER_BYTES: usize = 256 << 10;

@@ -33,7 +33,7 @@ pub(super) fn decode_in_parallel<R: Read + Send>(
     let Some((gzip, input, known)) = decoder.take_gzip() else {
         return Ok(Ended::Unsuited);
     };
-    let guessers = (threads - PIPELINE_THREADS) as usize;
+    let guessers = (threads - PIPELINE_THREADS).max(2) as usize;
     let (gzip, outcome) = thread::scope(|scope| {
         let reading = &mut *input;
         let read = move |room: &mut [u8]| reading.copy_to(room, controls.progress);
@@ -80,7 +80,8 @@ fn pass_on(
     }
 }
 
-/// Threads of the lane that do not guess: what hashes, and what makes files. Reading and putting in order are light.
+/// Threads of the lane that do not guess: what hashes, and what makes files, which is one where the stream's index makes
+/// three of them enough. Reading and putting in order are light.
 const PIPELINE_THREADS: u32 = 2;
 /// Short enough that a lane with many guessers keeps little memory, long enough that most of each stretch is decoded at full
 /// speed.
