@@ -49,6 +49,9 @@ impl Steady {
             spool_bytes_max: 0,
             threads_max: LAYERS,
             threads_per_lane_max: 1,
+            cores: LAYERS,
+            wide_threads_max: 0,
+            wide_bytes_min: 0,
         });
         let config = Config {
             seed: 1,

@@ -205,8 +205,8 @@ impl Engine {
                 released,
                 produced,
                 entries,
-                waiting: _,
-            } => self.on_lane_advanced(op, released, produced, entries),
+                waiting,
+            } => self.on_lane_advanced(op, released, produced, entries, waiting),
             Input::LaneResized { op, threads } => self.on_lane_resized(op, threads),
             Input::LaneFinished {
                 op,

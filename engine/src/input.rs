@@ -82,7 +82,7 @@ pub enum Input {
         produced: u64,
         /// Tar entries, cumulative.
         entries: u64,
-        /// What it waits for.
+        /// What held it longest since its last report.
         waiting: Waiting,
     },
     /// A lane runs on this many threads.

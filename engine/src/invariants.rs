@@ -31,6 +31,7 @@ impl Engine {
         self.check_owed();
         self.check_wake();
         self.check_queue();
+        self.check_threads();
         self.bytes.check("bytes");
         self.bytes.check_debts("bytes");
         self.lane_time.check("lane time");

@@ -9,10 +9,12 @@ use crate::config::UnpackOrder;
 use crate::engine::Engine;
 use crate::error::{LaneError, LayerError};
 use crate::id::{ImageId, OpId};
+use crate::input::Waiting;
 use crate::layer::{Layer, LayerState, TreeId};
 use crate::op::{Lane, OpKind};
 use crate::output::Action;
 use crate::snapshot::HoldReason;
+use crate::widening::Pace;
 
 /// What decides between layers; the smallest gets the next lane.
 type Rank = (bool, u64, Reverse<u64>, u32, TreeId);
@@ -143,6 +145,7 @@ impl Engine {
             threads_told: 1,
             charged_until: self.now,
             threads_said: 1,
+            pace: Pace::default(),
         }));
         let Some(layer) = self.layers.get_mut(&layer_id) else {
             return;
@@ -172,6 +175,7 @@ impl Engine {
         released: u64,
         produced: u64,
         entries: u64,
+        waiting: Waiting,
     ) {
         assert!(
             id < self.next_op(),
@@ -190,6 +194,7 @@ impl Engine {
         self.charge_lane_time(id);
         self.progressed(blob);
         self.release(blob, released);
+        self.note_pace(id, waiting);
     }
 
     /// Charges an image for the time its lane has run since the last look.

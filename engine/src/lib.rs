@@ -12,6 +12,7 @@
 //! #     fetches_max: 8, fetches_per_image_max: 8, unpacks_max: 2, unpacks_per_image_max: 2,
 //! #     chunk_bytes_max: 8 << 20, slice_bytes: 8 << 20, window_bytes_max: 64 << 20,
 //! #     layer_window_bytes_max: 32 << 20, spool_bytes_max: 0, threads_max: 2, threads_per_lane_max: 2,
+//! #     cores: 2, wide_threads_max: 0, wide_bytes_min: 0,
 //! # }).unwrap();
 //! let config = Config { seed: 1, limits, scheduling: Strategy::Streamed.scheduling(), timing: Timing::default(), hosts: Default::default(), hedging: Default::default() };
 //! let mut engine = Engine::new(config, Instant::ZERO);
@@ -93,6 +94,7 @@ mod threads;
 mod time;
 mod timers;
 mod trace;
+mod widening;
 
 pub use config::{
     Config, FetchOrder, HedgeRules, HostRules, Scheduling, Strategy, Timing, UnknownStrategy,

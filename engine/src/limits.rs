@@ -29,6 +29,16 @@ pub struct RawLimits {
     pub threads_max: u32,
     /// Threads of one lane.
     pub threads_per_lane_max: u32,
+    /// Cores that lanes run on: one lane is given more threads than others only while all lanes have no more than one
+    /// thread above these.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub cores: u32,
+    /// Threads of a lane that the pull waits for while cores are idle; none is widened at `threads_per_lane_max` or below.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub wide_threads_max: u32,
+    /// Compressed bytes that a layer must still have before it for its lane to be widened.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub wide_bytes_min: u64,
 }
 
 /// Limits whose relations hold.
@@ -172,6 +182,9 @@ mod tests {
         spool_bytes_max: 0,
         threads_max: 2,
         threads_per_lane_max: 2,
+        cores: 2,
+        wide_threads_max: 0,
+        wide_bytes_min: 0,
     };
 
     #[test]

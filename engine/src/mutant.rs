@@ -50,6 +50,10 @@ mutants! {
     PermitLeak = "permit-leak",
     /// A lane that gives a thread back keeps its permit.
     ThreadLeak = "thread-leak",
+    /// A lane is widened beyond the threads that were taken for it.
+    WideUnpaid = "wide-unpaid",
+    /// A lane stays wide although another one runs or could start.
+    WideKept = "wide-kept",
     /// A link that is made is told twice.
     ReadyTwice = "ready-twice",
     /// Attempts are not counted: a range is asked for again without bound.

@@ -5,6 +5,7 @@ use crate::id::{BlobId, HostId, ImageId, SourceId};
 use crate::layer::TreeId;
 use crate::output::{Place, Tree};
 use crate::time::Instant;
+use crate::widening::Pace;
 
 /// An action that has not been closed.
 #[derive(Debug)]
@@ -94,4 +95,6 @@ pub(crate) struct Lane {
     pub(crate) charged_until: Instant,
     /// Threads it last said it uses.
     pub(crate) threads_said: u32,
+    /// What its reports say it is held by.
+    pub(crate) pace: Pace,
 }

@@ -1,4 +1,5 @@
-//! Threads: spare ones go to the lane the pull will wait for, and come back when another layer could start.
+//! Threads: every lane gets its own while there are some, and gives one back when another layer could start. What cores
+//! leave idle beyond that is [`crate::widening`]'s.
 
 use core::cmp::Reverse;
 
@@ -13,13 +14,14 @@ impl Engine {
         if !self.work_may_start {
             return;
         }
+        self.narrow_lanes();
         if self.lane_wants_thread() {
             self.take_back_thread();
             return;
         }
         while self.budgets.threads.free() > 0 {
-            let Some(op) = self.lane_to_widen() else {
-                return;
+            let Some(op) = self.lane_to_fill() else {
+                break;
             };
             let permit = self.budgets.threads.try_take(1);
             let Some(OpKind::Lane(lane)) = self.ops.get_mut(&op).map(|op| &mut op.kind) else {
@@ -32,6 +34,7 @@ impl Engine {
             let threads = lane.threads_told;
             self.act(Action::ResizeLane { op, threads });
         }
+        self.widen_lanes();
     }
 
     pub(crate) fn on_lane_resized(&mut self, id: OpId, threads: u32) {
@@ -57,7 +60,7 @@ impl Engine {
 
     /// Whether a layer waits for nothing but a thread. One that waits for anything else must not take a thread back: it
     /// would be given away again at once, and taken back, for ever.
-    fn lane_wants_thread(&self) -> bool {
+    pub(crate) fn lane_wants_thread(&self) -> bool {
         self.budgets.threads.free() == 0
             && self.unpacks_free()
             && self
@@ -88,7 +91,7 @@ impl Engine {
     }
 
     /// The lane with the longest way to go that may have more threads.
-    fn lane_to_widen(&self) -> Option<OpId> {
+    fn lane_to_fill(&self) -> Option<OpId> {
         let threads_max = self.config.limits.raw().threads_per_lane_max;
         self.lanes()
             .filter(|(_, lane)| {
@@ -105,7 +108,7 @@ impl Engine {
             .map(|(id, _)| id)
     }
 
-    fn lanes(&self) -> impl Iterator<Item = (OpId, &Lane)> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (OpId, &Lane)> {
         self.layers.values().filter_map(|layer| {
             let LayerState::Unpacking(id) = layer.state else {
                 return None;
@@ -120,7 +123,7 @@ impl Engine {
         })
     }
 
-    fn lane_remaining(&self, lane: &Lane) -> u64 {
+    pub(crate) fn lane_remaining(&self, lane: &Lane) -> u64 {
         let blob = self.layers[&lane.layer].blob;
         self.blobs
             .get(&blob)

@@ -20,6 +20,9 @@ const LIMITS: RawLimits = RawLimits {
     spool_bytes_max: 100,
     threads_max: 2,
     threads_per_lane_max: 2,
+    cores: 2,
+    wide_threads_max: 0,
+    wide_bytes_min: 0,
 };
 
 struct Bench {

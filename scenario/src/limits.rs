@@ -73,6 +73,15 @@ pub struct LimitsSpec {
     /// Threads of one lane.
     #[serde(skip_serializing_if = "is_auto")]
     pub threads_per_lane: Setting<u32>,
+    /// Cores to count on; `auto` is as many as the node has.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub cores: Setting<u32>,
+    /// Threads of a lane that the pull waits for while cores are idle; up to `threads_per_lane` means none is widened.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub wide_threads: Setting<u32>,
+    /// Compressed bytes a layer must still have for its lane to be widened.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub wide_min: Setting<ByteSize>,
 }
 
 /// What every limit comes to when all of them are `auto`.
@@ -91,6 +100,7 @@ impl LimitsSpec {
     /// | unpacks per image | 1 | 1 | 10 | cores + 1 |
     /// | chunk | whole | 8 MiB | 8 MiB | 8 MiB |
     /// | threads per lane | 1 | 1 | 3 | 2 |
+    /// | threads of a wide lane | 1 | 1 | 1 | cores + 1, 4 to 6; 1 on two cores |
     ///
     /// - *fetches*: 3 is containerd's default; 10 is what SOCI's documentation recommends. 16 × 45 MB/s of one connection to
     ///   a typical registry = 720 MB/s, which feeds eight inflating cores at ratio 2.4 (8 × 740 / 2.4 = 2.5 GB/s is the
@@ -104,10 +114,13 @@ impl LimitsSpec {
     /// - *threads* two for every core (a lane alternates between inflating and writing), at least one for each unpack.
     ///   *Threads per lane*: containerd decodes, hashes and applies a layer in one goroutine (`diff/apply`, with Go's gunzip);
     ///   SOCI decodes, hashes and applies in three; ours inflates in one and hashes and writes in the other.
+    /// - *threads of a wide lane*: several threads inflate one stream at 0.6 of the speed each, which two cores cannot repay
+    ///   (`WIDE_CORES_MIN`); beyond four that inflate the hash of the layer is the wall (1.75 GB/s), and two more hash and
+    ///   write. *Wide from* 32 MiB, four pieces of 2 MiB for each of four that inflate: what is shorter is inflated in 0.15 s.
     /// - *spool* without bound for those that store; they have never had one.
     #[must_use]
     pub fn resolve(&self, cores: u32, strategy: Strategy) -> RawLimits {
-        let cores = cores.clamp(1, CORES_MAX);
+        let cores = self.cores.or(cores).clamp(1, CORES_MAX);
         let auto = Typical::of(cores, strategy);
         let fetches_per_image = per_image(self.fetches_per_image, self.fetches, auto.fetches);
         let unpacks_per_image = per_image(self.unpacks_per_image, self.unpacks, auto.unpacks);
@@ -140,6 +153,9 @@ impl LimitsSpec {
             spool_bytes_max: self.spool.or(ByteSize(auto.spool_bytes)).0,
             threads_max: self.threads.or((2 * cores).max(unpacks)),
             threads_per_lane_max: self.threads_per_lane.or(auto.threads_per_lane),
+            cores,
+            wide_threads_max: self.wide_threads.or(auto.wide_threads),
+            wide_bytes_min: self.wide_min.or(ByteSize(WIDE_BYTES_MIN)).0,
         }
     }
 }
@@ -148,6 +164,7 @@ impl LimitsSpec {
 struct Typical {
     fetches: u32,
     threads_per_lane: u32,
+    wide_threads: u32,
     unpacks: u32,
     chunk_bytes: u64,
     spool_bytes: u64,
@@ -160,6 +177,7 @@ impl Typical {
             Strategy::Sequential => Self {
                 fetches: 3,
                 threads_per_lane: 1,
+                wide_threads: 1,
                 unpacks: 1,
                 chunk_bytes: 0,
                 spool_bytes,
@@ -167,6 +185,7 @@ impl Typical {
             Strategy::Multipart => Self {
                 fetches: 10,
                 threads_per_lane: 1,
+                wide_threads: 1,
                 unpacks: 1,
                 chunk_bytes: CHUNK_BYTES,
                 spool_bytes,
@@ -174,6 +193,7 @@ impl Typical {
             Strategy::StoreThenUnpack => Self {
                 fetches: 10,
                 threads_per_lane: 3,
+                wide_threads: 1,
                 unpacks: 10,
                 chunk_bytes: CHUNK_BYTES,
                 spool_bytes,
@@ -181,6 +201,11 @@ impl Typical {
             Strategy::Streamed => Self {
                 fetches: 16,
                 threads_per_lane: 2,
+                wide_threads: if cores < WIDE_CORES_MIN {
+                    1
+                } else {
+                    (cores + 1).min(WIDE_THREADS)
+                },
                 unpacks: cores + 1,
                 chunk_bytes: CHUNK_BYTES,
                 spool_bytes: 0,
@@ -225,6 +250,11 @@ const LAYER_WINDOW_BYTES: u64 = 128 << 20;
 const IMAGES_AT_ONCE: u32 = 4;
 /// Beyond any disk, and still far from where sums overflow.
 const SPOOL_UNLIMITED_BYTES: u64 = u64::MAX / 2;
+/// Inflating on several threads costs 1.6 to 1.8 times the work, so what two cores do together is what one did alone.
+const WIDE_CORES_MIN: u32 = 3;
+/// Four that inflate, one that hashes, one that writes.
+const WIDE_THREADS: u32 = 6;
+const WIDE_BYTES_MIN: u64 = 32 << 20;
 /// More cores than any node has; keeps the arithmetic within 32 bits.
 const CORES_MAX: u32 = 4_096;
 

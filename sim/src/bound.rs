@@ -53,12 +53,14 @@ impl LowerBound {
             .map(|layer| Cost::of(host, layer, 0, layer.compressed_bytes).work())
             .sum();
         let threads = u64::from(raw.threads_max.min(host.cores));
+        // A layer that is alone may have the most threads there are for one.
+        let threads_of_one = raw.threads_per_lane_max.max(raw.wide_threads_max);
         let path = layers
             .iter()
             .map(|layer| {
                 let fetch = fetch_nanos(scenario, &raw, layer.compressed_bytes);
-                let lane = Cost::of(host, layer, 0, layer.compressed_bytes)
-                    .nanos(raw.threads_per_lane_max);
+                let lane =
+                    Cost::of(host, layer, 0, layer.compressed_bytes).nanos_min(threads_of_one);
                 if stored {
                     fetch + lane
                 } else {

@@ -91,6 +91,8 @@ points! {
     LaneOverParents = "a lane unpacks over its parents",
     LaneWidened = "a lane gets another thread",
     LaneNarrowed = "a lane gives a thread back",
+    LaneWide = "a lane gets threads that cores leave idle",
+    LaneWideNoMore = "a wide lane gives its threads back to others",
     Cloned = "a layer is cloned",
     CloneLinked = "a tree made for one place takes it",
     LinkedAlready = "a tree that is in place for another image serves again",

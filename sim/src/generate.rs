@@ -52,12 +52,17 @@ pub fn generate(seed: u64) -> Scenario {
         shutdown_ms: None,
         mishaps: Mishaps::default(),
     };
+    // From numbers of its own, so that everything else of a seed is what it was without it.
+    let mut wide = Draws::new(seed ^ WIDE_SEED);
+    scenario.host.inflate_pieces_percent = wide.within_u32(50, 100);
+    widen(&mut wide, &mut scenario.limits, largest.unwrap_or(1));
     if !clean {
         scenario.faults.faults = faults(draws, largest.unwrap_or(1));
         scenario.local_faults = local_faults(draws);
         if draws.chance(25) {
             for _ in 0..draws.within(1, 3) {
-                let limits = limits(draws, strategy, largest.unwrap_or(1));
+                let mut limits = limits(draws, strategy, largest.unwrap_or(1));
+                widen(&mut wide, &mut limits, largest.unwrap_or(1));
                 let at_ms = draws.within(0, 3_000);
                 scenario.limit_changes.push(LimitChange { at_ms, limits });
             }
@@ -266,7 +271,19 @@ fn limits(draws: &mut Draws, strategy: Strategy, largest: u64) -> LimitsSpec {
         spool: Setting::Is(ByteSize(spool)),
         threads: Setting::Is(threads),
         threads_per_lane: Setting::Is(draws.within_u32(1, 4)),
+        ..LimitsSpec::default()
     }
+}
+
+/// Lets lanes be widened in half of all scenarios.
+fn widen(draws: &mut Draws, limits: &mut LimitsSpec, largest: u64) {
+    let threads = if draws.chance(50) {
+        draws.within_u32(4, 10)
+    } else {
+        1
+    };
+    limits.wide_threads = Setting::Is(threads);
+    limits.wide_min = Setting::Is(ByteSize(draws.within(0, largest / 4)));
 }
 
 fn timing(draws: &mut Draws) -> Timing {
@@ -392,3 +409,6 @@ fn local_faults(draws: &mut Draws) -> Vec<LocalFault> {
     }
     faults
 }
+
+/// Keeps what is drawn for wide lanes apart from all other draws of a seed.
+const WIDE_SEED: u64 = 0x7769_6465;

@@ -111,9 +111,30 @@ fn one_lane_is_as_fast_as_its_slowest_stage() {
     scenario.host.inflate_bytes_per_second = GB;
     scenario.host.sha256_bytes_per_second = GB;
     scenario.host.copy_bytes_per_second = 4 * GB;
+    scenario.limits.wide_threads = Setting::Is(1);
     assert_close(&predict(&scenario).unwrap(), 1.25, Bound::Lane);
     scenario.limits.threads_per_lane = Setting::Is(1);
     assert_close(&predict(&scenario).unwrap(), 2.35, Bound::Lane);
+}
+
+#[test]
+fn a_layer_that_is_alone_is_decoded_on_idle_cores() {
+    // In order one second for each gigabyte; in pieces two, on four threads.
+    let mut scenario = scenario(vec![layer(0, 10 * GB, 40 * GB)]);
+    scenario.host.cores = 8;
+    scenario.host.inflate_bytes_per_second = GB;
+    scenario.host.inflate_pieces_percent = 50;
+    scenario.host.sha256_bytes_per_second = 4 * GB;
+    assert_close(&predict(&scenario).unwrap(), 20.0, Bound::Lane);
+    // The hash is the floor, on however many threads the rest may be.
+    scenario.host.sha256_bytes_per_second = 5 * GB / 4;
+    scenario.limits.wide_threads = Setting::Is(9);
+    assert_close(&predict(&scenario).unwrap(), 32.0, Bound::Lane);
+    // On two cores in pieces would be slower, so it is not done.
+    scenario.limits = LimitsSpec::default();
+    scenario.host.sha256_bytes_per_second = 4 * GB;
+    scenario.host.cores = 2;
+    assert_close(&predict(&scenario).unwrap(), 42.5, Bound::Lane);
 }
 
 #[test]

@@ -91,7 +91,11 @@ impl Unpack {
         }
         if !self.no_instructions {
             progress.say("counting instructions");
-            result.instructions = Some(self.count(&workspace)?);
+            // What was measured before is worth more than this.
+            match self.count(&workspace) {
+                Ok(counted) => result.instructions = Some(counted),
+                Err(error) => eprintln!("warning: {error:#}"),
+            }
         }
         result.load_after = Machine::here(workspace.path()).load;
         let result = result.summarised();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use parapull_bench::unpack::{by_lane, by_plain_loop};
+use parapull_bench::unpack::{by_lane, by_plain_loop, sink};
 use parapull_snapshotter::digest::Digest;
 
 /// Unpack one gzip layer, as `unpack` lets its contender `parapull` do.
@@ -29,9 +29,9 @@ pub(super) struct UnpackOne {
     #[arg(long, default_value_t = 1)]
     threads: u32,
 
-    /// Where to; must be absent
+    /// Where to; must be absent. Nothing is made without it
     #[arg(long)]
-    to: PathBuf,
+    to: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,9 +43,10 @@ enum By {
 impl UnpackOne {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let (digest, diff_id) = (self.digest, self.diff_id);
+        let sink = sink(self.to.as_deref()).context("failed to begin")?;
         match self.by {
-            By::Lane => by_lane(&self.blob, digest, diff_id, self.threads, &self.to),
-            By::Plain => by_plain_loop(&self.blob, digest, diff_id, &self.to),
+            By::Lane => by_lane(&self.blob, digest, diff_id, self.threads, sink),
+            By::Plain => by_plain_loop(&self.blob, digest, diff_id, sink),
         }
         .context("failed to unpack")
     }

@@ -105,7 +105,12 @@ impl Contender {
                 let own = std::env::current_exe()
                     .map_err(UnpackBenchError::file("find", Path::new("/proc/self/exe")))?;
                 let mut command = Command::new(own);
-                command.args(super::unpack_one_arguments(layer, "lane", threads, to));
+                command.args(super::unpack_one_arguments(
+                    layer,
+                    "lane",
+                    threads,
+                    Some(to),
+                ));
                 command
             }
             Self::Umoci => {

@@ -1,7 +1,8 @@
 //! What a lane with one thread executes beyond a plain loop that does the same: instructions, counted by callgrind.
 //!
-//! A count does not depend on what else the machine does. callgrind's processor has no SHA instructions, so both hash in
-//! software there, which would hide the rest: the ratio is of what is executed outside the hash's own function.
+//! Neither makes files: the calls would be the same, and valgrind does not know all of them. A count does not depend on
+//! what else the machine does. callgrind's processor has no SHA instructions, so both hash in software there, which would
+//! hide the rest: the ratio is of what is executed outside the hash's own function.
 
 use std::path::Path;
 use std::process::Command;
@@ -72,8 +73,9 @@ impl Profile {
         let mut count = Command::new(find_program("valgrind", hint)?);
         count.args(["--quiet", "--tool=callgrind"]);
         count.arg(format!("--callgrind-out-file={}", out.display()));
-        let to = folder.join(format!("tree-{by}"));
-        count.arg(own).args(unpack_one_arguments(layer, by, 1, &to));
+        count
+            .arg(own)
+            .args(unpack_one_arguments(layer, by, 1, None));
         run(&mut count)?;
         let mut annotate = Command::new(find_program("callgrind_annotate", hint)?);
         annotate.args(["--threshold=100", "--auto=no"]).arg(&out);

@@ -140,7 +140,7 @@ fn inflating(text: &mut String, result: &UnpackResult) {
 fn instructions(text: &mut String, counted: &Instructions) {
     let _ = write!(
         text,
-        "\n## Instructions of one thread\n\n`{}` by a lane and by a plain loop (flate2, sha2, the `tar` crate, the same files): \
+        "\n## Instructions of one thread\n\n`{}` by a lane and by a plain loop (flate2, sha2, the `tar` crate); neither makes files: \
          {:.3} without the hash, {:.3} with it (in software, as callgrind has no SHA instructions). Millions:\n\n\
          | lane | | plain loop | |\n|---|--:|---|--:|\n| all | {:.0} | all | {:.0} |\n",
         counted.layer,

@@ -25,7 +25,7 @@ pub use inflate::{InflateCost, inflating};
 pub use instructions::{Instructions, instructions};
 pub use layers::{Compressor, TestLayer};
 pub use markdown::markdown;
-pub use one::{by_lane, by_plain_loop};
+pub use one::{by_lane, by_plain_loop, sink};
 pub use place::PlaceKind;
 pub use report::{Goal, LayerSize, Line, SCHEMA, UnpackResult, UnpackRun, csv, write};
 
@@ -78,8 +78,13 @@ pub fn unpack_all(
     Ok(runs)
 }
 
-/// The arguments that make this program unpack one layer.
-fn unpack_one_arguments(layer: &TestLayer, by: &str, threads: u32, to: &Path) -> Vec<OsString> {
+/// The arguments that make this program unpack one layer; without `to` nothing is made of it.
+fn unpack_one_arguments(
+    layer: &TestLayer,
+    by: &str,
+    threads: u32,
+    to: Option<&Path>,
+) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["unpack-one".into(), layer.blob.clone().into()];
     for (name, value) in [
         ("--digest", layer.spec.digest.to_string()),
@@ -89,6 +94,8 @@ fn unpack_one_arguments(layer: &TestLayer, by: &str, threads: u32, to: &Path) ->
     ] {
         arguments.extend([name.into(), value.into()]);
     }
-    arguments.extend(["--to".into(), to.into()]);
+    if let Some(to) = to {
+        arguments.extend(["--to".into(), to.into()]);
+    }
     arguments
 }

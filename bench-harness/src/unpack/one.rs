@@ -2,19 +2,36 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use parapull_snapshotter::digest::Digest;
 use parapull_snapshotter::unpack::{
-    Attributes, Bounds, Controls, Encoding, LayerPath, LayerSpec, OverlaySink, Position, Progress,
-    Sink, SinkError, ThreadPermit, Time, UnpackError, unpack,
+    Attributes, Bounds, Controls, Encoding, Format, LayerPath, LayerSpec, Node, OverlaySink,
+    Position, Progress, Sink, SinkError, Staged, ThreadPermit, Time, UnpackError, Usage, unpack,
 };
 use sha2::{Digest as _, Sha256};
 
 use super::UnpackBenchError;
 
-/// Unpacks the gzip layer at `blob` into `to`, which must be absent, as a daemon's lane with `threads` threads does.
+/// A sink for a layer: a directory `to`, which must be absent, or nothing at all, where only what comes before the files
+/// is to be counted.
+///
+/// # Errors
+/// [`UnpackBenchError::Unpack`] when the directory cannot be made.
+pub fn sink(to: Option<&Path>) -> Result<Box<dyn Sink>, UnpackBenchError> {
+    let Some(to) = to else {
+        return Ok(Box::new(Discarding));
+    };
+    let sink = OverlaySink::new(to, Position::Bottom);
+    let sink = sink.map_err(|error| UnpackBenchError::Unpack {
+        path: to.to_path_buf(),
+        source: error.into(),
+    })?;
+    Ok(Box::new(sink))
+}
+
+/// Unpacks the gzip layer at `blob` into `sink` as a daemon's lane with `threads` threads does.
 ///
 /// # Errors
 /// [`UnpackBenchError::Unpack`], among others when one of both digests is another.
@@ -23,7 +40,7 @@ pub fn by_lane(
     digest: Digest,
     diff_id: Digest,
     threads: u32,
-    to: &Path,
+    sink: Box<dyn Sink>,
 ) -> Result<(), UnpackBenchError> {
     let file = File::open(blob).map_err(UnpackBenchError::file("open", blob))?;
     let metadata = file.metadata();
@@ -39,13 +56,12 @@ pub fn by_lane(
         path: blob.to_path_buf(),
         source,
     };
-    let sink = OverlaySink::new(to, Position::Bottom).map_err(|error| failed(error.into()))?;
     let controls = Controls {
         threads: &ThreadPermit::new(threads),
         progress: &Progress::new(),
         stop_source: &|| {},
     };
-    unpack(file, &spec, Box::new(sink), &Bounds::default(), controls).map_err(failed)?;
+    unpack(file, &spec, sink, &Bounds::default(), controls).map_err(failed)?;
     Ok(())
 }
 
@@ -58,7 +74,7 @@ pub fn by_plain_loop(
     blob: &Path,
     digest: Digest,
     diff_id: Digest,
-    to: &Path,
+    mut sink: Box<dyn Sink>,
 ) -> Result<(), UnpackBenchError> {
     let failed = |source: UnpackError| UnpackBenchError::Unpack {
         path: blob.to_path_buf(),
@@ -69,9 +85,8 @@ pub fn by_plain_loop(
     let buffered = io::BufReader::with_capacity(BUFFER_BYTES, compressed);
     let stream = Hashed::new(MultiGzDecoder::new(buffered));
     let mut stream = io::BufReader::with_capacity(BUFFER_BYTES, stream);
-    let mut sink = OverlaySink::new(to, Position::Bottom).map_err(|error| failed(error.into()))?;
     let mut archive = tar::Archive::new(&mut stream);
-    apply(&mut archive, &mut sink)
+    apply(&mut archive, sink.as_mut())
         .map_err(|error| failed(UnpackError::Source(io::Error::other(error))))?;
     let read = UnpackBenchError::file("read", blob);
     io::copy(&mut stream, &mut io::sink()).map_err(read)?;
@@ -84,15 +99,13 @@ pub fn by_plain_loop(
             return Err(failed(UnpackError::DiffId { expected, actual }));
         }
     }
-    Box::new(sink)
-        .finish()
-        .map_err(|error| failed(error.into()))?;
+    sink.finish().map_err(|error| failed(error.into()))?;
     Ok(())
 }
 
 fn apply<R: Read>(
     archive: &mut tar::Archive<R>,
-    sink: &mut OverlaySink,
+    sink: &mut dyn Sink,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut buffer = vec![0; BUFFER_BYTES];
     for entry in archive.entries()? {
@@ -118,7 +131,7 @@ fn apply<R: Read>(
 
 fn copy(
     entry: &mut impl Read,
-    sink: &mut OverlaySink,
+    sink: &mut dyn Sink,
     buffer: &mut [u8],
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut offset = 0;
@@ -149,6 +162,60 @@ fn attributes(header: &tar::Header) -> io::Result<Attributes> {
     })
 }
 
+/// Makes nothing of anything.
+struct Discarding;
+
+impl Sink for Discarding {
+    fn directory(&mut self, _: &LayerPath, _: &Attributes) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn file(&mut self, _: &LayerPath, _: &Attributes, _: u64) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn data(&mut self, _: u64, _: &[u8]) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn file_end(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn symlink(&mut self, _: &LayerPath, _: &[u8], _: &Attributes) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn hardlink(&mut self, _: &LayerPath, _: &[u8], _: &Attributes) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn node(&mut self, _: &LayerPath, _: Node, _: &Attributes) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn whiteout(&mut self, _: &LayerPath, _: &Attributes) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn opaque(&mut self, _: Option<&LayerPath>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Staged, SinkError> {
+        Ok(Staged {
+            root: PathBuf::new(),
+            usage: Usage::default(),
+            entries: 0,
+            data_bytes: 0,
+            implied: Vec::new(),
+            format: Format::Overlay,
+            opaque_root: false,
+            newest: Time::default(),
+        })
+    }
+}
+
 /// What is read through it is hashed.
 struct Hashed<R> {
     inner: R,
@@ -174,3 +241,32 @@ impl<R: Read> Read for Hashed<R> {
 
 /// As a lane's.
 const BUFFER_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Compressor, LayerKind, Sizes, TestLayer};
+    use super::*;
+
+    #[test]
+    fn lane_and_plain_loop_accept_a_layer_and_refuse_another_digest() {
+        let place = tempfile::tempdir().unwrap();
+        let sizes = Sizes {
+            bytes: 1 << 20,
+            small_files: 50,
+        };
+        let by = [Compressor::Gzip];
+        let layer = TestLayer::make(LayerKind::Small, sizes, &by, place.path()).unwrap();
+        let (blob, spec) = (&layer[0].blob, &layer[0].spec);
+        let nothing = || sink(None).unwrap();
+        let wrong = Digest::of(b"another");
+        for (digest, diff_id, is_right) in [
+            (spec.digest, spec.diff_id, true),
+            (wrong, spec.diff_id, false),
+            (spec.digest, wrong, false),
+        ] {
+            let lane = by_lane(blob, digest, diff_id, 2, nothing());
+            let plain = by_plain_loop(blob, digest, diff_id, nothing());
+            assert_eq!((lane.is_ok(), plain.is_ok()), (is_right, is_right));
+        }
+    }
+}

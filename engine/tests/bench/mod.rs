@@ -25,6 +25,9 @@ pub(crate) fn limits() -> RawLimits {
         spool_bytes_max: 1024 * MIB,
         threads_max: 2,
         threads_per_lane_max: 2,
+        cores: 2,
+        wide_threads_max: 0,
+        wide_bytes_min: 0,
     }
 }
 

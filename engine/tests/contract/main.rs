@@ -20,4 +20,5 @@ mod retrying;
 mod sharing;
 mod shutdown;
 mod standstill;
+mod widening;
 mod window;

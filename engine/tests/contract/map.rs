@@ -300,6 +300,16 @@ const MAP: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "threads that cores leave idle",
+        &[
+            "widening::a_lane_that_its_own_work_holds_up_gets_the_idle_cores",
+            "widening::a_lane_that_waits_for_bytes_or_for_the_disk_gets_none",
+            "widening::the_awaited_layer_is_widened_before_a_longer_one",
+            "widening::a_wide_lane_gives_way_when_another_one_starts",
+            "widening::no_other_strategy_and_no_other_limits_widen_a_lane",
+        ],
+    ),
+    (
         "links: from below, chain by chain",
         &[
             "linking::a_link_waits_for_its_parent",

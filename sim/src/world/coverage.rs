@@ -7,6 +7,7 @@ use parapull_engine::{
 use parapull_scenario::registry::FaultKind;
 use parapull_scenario::{LocalFaultKind, Paused};
 
+use super::lanes::Lane;
 use super::{Work, World};
 use crate::coverage::Point;
 
@@ -47,10 +48,20 @@ impl World<'_> {
             Action::GrantCredit { .. } => Point::CreditGranted,
             Action::StartLane { over: None, .. } => Point::LaneStarted,
             Action::StartLane { over: Some(_), .. } => Point::LaneOverParents,
-            Action::ResizeLane { op, threads } => match self.lanes.get(&op) {
-                Some(lane) if lane.threads_told() > threads => Point::LaneNarrowed,
-                _ => Point::LaneWidened,
-            },
+            Action::ResizeLane { op, threads } => {
+                let told = self.lanes.get(&op).map_or(0, Lane::threads_told);
+                let ordinary = self.plan.config.limits.raw().threads_per_lane_max;
+                match (told > threads, told.max(threads) > ordinary) {
+                    (false, true) => self.sometimes(Point::LaneWide),
+                    (true, true) => self.sometimes(Point::LaneWideNoMore),
+                    (_, false) => {}
+                }
+                if told > threads {
+                    Point::LaneNarrowed
+                } else {
+                    Point::LaneWidened
+                }
+            }
             Action::LinkLayer { tree, .. } => match tree {
                 Tree::Original => return,
                 Tree::Own(_) => Point::CloneLinked,

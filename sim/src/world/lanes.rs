@@ -19,6 +19,10 @@ pub(super) struct Lane {
     threads_told: u32,
     released: u64,
     stage: Stage,
+    /// When the stage began.
+    since: u64,
+    /// Nanoseconds since the last report in which it waited for bytes, and for the disk.
+    waited: (u64, u64),
     reported: (u64, u64),
     /// A report is scheduled.
     due: bool,
@@ -50,11 +54,25 @@ impl Lane {
         matches!(self.stage, Stage::Writing(_))
     }
 
-    const fn waiting(&self) -> Waiting {
+    fn enter(&mut self, stage: Stage, now: u64) {
+        let nanos = now - self.since;
         match self.stage {
-            Stage::Input => Waiting::Input,
-            Stage::Computing(_) | Stage::Paused => Waiting::Cpu,
-            Stage::Writing(_) => Waiting::Disk,
+            Stage::Input => self.waited.0 += nanos,
+            Stage::Writing(_) => self.waited.1 += nanos,
+            Stage::Computing(_) | Stage::Paused => {}
+        }
+        (self.stage, self.since) = (stage, now);
+    }
+
+    /// What held it for half of the time since its last report, and begins to count anew.
+    fn held_by(&mut self, now: u64) -> Waiting {
+        self.enter(self.stage, now);
+        let (for_bytes, for_disk) = std::mem::take(&mut self.waited);
+        let half = (now - self.reported.1).div_ceil(2);
+        match () {
+            () if for_bytes >= half && for_bytes > 0 => Waiting::Input,
+            () if for_disk >= half && for_disk > 0 => Waiting::Disk,
+            () => Waiting::Cpu,
         }
     }
 }
@@ -99,6 +117,8 @@ impl World<'_> {
             threads_told: 1,
             released: 0,
             stage: Stage::Input,
+            since: self.now,
+            waited: (0, 0),
             reported: (0, self.now),
             due: false,
             fails,
@@ -165,7 +185,7 @@ impl World<'_> {
             return self.fail_lane(op, error);
         }
         if let Some((_, nanos)) = lane.pauses.take_if(|(at, _)| lane.released >= *at) {
-            lane.stage = Stage::Paused;
+            lane.enter(Stage::Paused, self.now);
             self.events
                 .push(self.now + nanos, Coming::LaneResumes { op });
             return;
@@ -186,13 +206,13 @@ impl World<'_> {
         let stops_at = lane.pauses.map_or(fails_at, |(at, _)| at.min(fails_at));
         let slice = (frontier.min(stops_at) - lane.released).min(SLICE_BYTES);
         if slice == 0 {
-            lane.stage = Stage::Input;
+            lane.enter(Stage::Input, self.now);
             self.report_lane(op);
             return;
         }
-        lane.stage = Stage::Computing(slice);
+        lane.enter(Stage::Computing(slice), self.now);
         let cost = Cost::of(&self.scenario.host, &planned, lane.released, slice);
-        let (work, nanos) = (cost.work(), cost.nanos(lane.threads));
+        let (work, nanos) = (cost.work_on(lane.threads), cost.nanos(lane.threads));
         let cap = u128::from(work) * 1_000_000_000 / u128::from(nanos.max(1));
         let cap = u64::try_from(cap).unwrap_or(u64::MAX).max(1);
         self.cores.start(self.now, op, work, cap);
@@ -217,7 +237,7 @@ impl World<'_> {
         let Stage::Computing(slice) = lane.stage else {
             return;
         };
-        lane.stage = Stage::Writing(slice);
+        lane.enter(Stage::Writing(slice), self.now);
         let planned = self.plan.blob(lane.blob);
         let bytes = grown(planned.uncompressed_bytes, planned, lane.released, slice);
         let taken = self.disk.write(self.now, bytes);
@@ -237,7 +257,7 @@ impl World<'_> {
             held.released = lane.released;
             self.window_bytes -= slice;
         }
-        lane.stage = Stage::Computing(0);
+        lane.enter(Stage::Computing(0), self.now);
         self.proceed_lane(op);
         let piece_bytes = self.plan.config.limits.piece_bytes_max();
         if let Some(lane) = self.lanes.get(&op) {
@@ -276,6 +296,7 @@ impl World<'_> {
         if lane.released == lane.reported.0 {
             return;
         }
+        let waiting = lane.held_by(self.now);
         lane.reported = (lane.released, self.now);
         let planned = self.plan.blob(lane.blob);
         let input = Input::LaneAdvanced {
@@ -283,7 +304,7 @@ impl World<'_> {
             released: lane.released,
             produced: grown(planned.uncompressed_bytes, planned, 0, lane.released),
             entries: grown(planned.entries, planned, 0, lane.released),
-            waiting: lane.waiting(),
+            waiting,
         };
         self.inbox.push_back(input);
     }
@@ -359,6 +380,8 @@ impl World<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cost {
     decode: u64,
+    /// In pieces, each without what stands before it; nothing where the encoding does not allow it.
+    decode_pieces: Option<u64>,
     hash_compressed: u64,
     hash_uncompressed: u64,
     write: u64,
@@ -374,28 +397,57 @@ impl Cost {
             Encoding::Zstd => per_second(bytes, host.zstd_bytes_per_second),
             Encoding::Plain => 0,
         };
+        let percent = u64::from(host.inflate_pieces_percent);
+        let is_gzip = layer.encoding == Encoding::Gzip;
         Self {
             decode,
+            decode_pieces: is_gzip.then(|| decode.saturating_mul(100) / percent),
             hash_compressed: per_second(slice, host.sha256_bytes_per_second),
             hash_uncompressed: per_second(bytes, host.sha256_bytes_per_second),
             write: per_second(bytes, host.copy_bytes_per_second) + entries * host.file_create_ns,
         }
     }
 
-    /// On all threads together.
+    /// On all threads together, decoded in order.
     pub(crate) const fn work(&self) -> u64 {
         self.decode + self.hash_compressed + self.hash_uncompressed + self.write
     }
 
+    /// On all of so many threads together.
+    pub(crate) fn work_on(&self, threads: u32) -> u64 {
+        let decode = self.pieces(threads).map_or(self.decode, |(work, _)| work);
+        self.work() - self.decode + decode
+    }
+
     /// From begin to end with so many threads, when there are cores enough: decoding beside hashing and writing with
-    /// two, hashing and writing apart with three. More change nothing.
+    /// two, hashing and writing apart with three. From four on all but two decode pieces of a gzip stream; then the hash
+    /// of the uncompressed bytes is the floor. Others gain nothing by more than three.
     pub(crate) fn nanos(&self, threads: u32) -> u64 {
         let first = self.decode + self.hash_compressed;
-        match threads {
-            0 | 1 => self.work(),
-            2 => first.max(self.hash_uncompressed + self.write),
-            _ => first.max(self.hash_uncompressed).max(self.write),
+        let rest = self.hash_uncompressed.max(self.write);
+        match (threads, self.pieces(threads)) {
+            (0 | 1, _) => self.work(),
+            (2, _) => first.max(self.hash_uncompressed + self.write),
+            (_, None) => first.max(rest),
+            (_, Some((work, decoders))) => {
+                let decoded = work.div_ceil(decoders);
+                decoded.max(self.hash_compressed).max(rest)
+            }
         }
+    }
+
+    /// The shortest time on any number of threads up to this one.
+    pub(crate) fn nanos_min(&self, threads_max: u32) -> u64 {
+        let times = (1..=threads_max.clamp(1, THREADS_OF_USE)).map(|threads| self.nanos(threads));
+        times.min().unwrap_or(u64::MAX)
+    }
+
+    /// The work of decoding in pieces, and how many threads do it.
+    fn pieces(&self, threads: u32) -> Option<(u64, u64)> {
+        let decoders = threads.min(THREADS_OF_USE).saturating_sub(PIPELINE_THREADS);
+        self.decode_pieces
+            .filter(|_| decoders >= DECODERS_MIN)
+            .map(|work| (work, decoders.into()))
     }
 }
 
@@ -409,3 +461,9 @@ fn grown(total: u64, layer: &PlannedLayer, released: u64, slice: u64) -> u64 {
 }
 
 const SLICE_BYTES: u64 = 1 << 20;
+/// Threads of a lane that hash and write while others decode pieces.
+const PIPELINE_THREADS: u32 = 2;
+/// A lane with fewer threads to decode on decodes in order.
+const DECODERS_MIN: u32 = 2;
+/// A lane makes use of no more.
+const THREADS_OF_USE: u32 = 16;

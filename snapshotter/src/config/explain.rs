@@ -9,7 +9,7 @@ use parapull_engine::{RawLimits, Strategy};
 use parapull_scenario::{ByteSize, LimitsSpec, Setting};
 
 use super::keys::{KEYS, Key};
-use super::resolve::LIMITS;
+use super::resolve::{LIMITS, hashes_fast};
 use super::settings::{Concurrency, Settings};
 use super::{Config, Source};
 
@@ -32,11 +32,12 @@ impl Config {
     pub fn explain(&self, cores: u32) -> Vec<Explanation> {
         let spec = self.limits();
         let strategy = self.settings.strategy;
+        let raw = spec.resolve(cores, strategy);
         let arithmetic = Arithmetic {
             spec,
             strategy,
-            cores,
-            raw: spec.resolve(cores, strategy),
+            cores: raw.cores,
+            raw,
         };
         KEYS.iter()
             .filter(|key| key.alias_of.is_none())
@@ -165,6 +166,15 @@ impl Arithmetic {
                 Strategy::StoreThenUnpack => ("one inflates, one hashes, one writes".to_owned(), 3),
                 Strategy::Streamed => ("one inflates, one hashes and writes".to_owned(), 2),
             },
+            "cores" => (
+                "those this process may run on".to_owned(),
+                self.cores.into(),
+            ),
+            "wide_threads_max" => self.wide_threads(),
+            "wide_bytes_min" => (
+                "less is unpacked in a fifth of a second".to_owned(),
+                WIDE_BYTES_MIN,
+            ),
             _ => return None,
         })
     }
@@ -181,6 +191,27 @@ impl Arithmetic {
                 ),
                 u64::from(self.cores) + 1,
             ),
+        }
+    }
+
+    fn wide_threads(&self) -> (String, u64) {
+        match self.strategy {
+            Strategy::Streamed if !hashes_fast() => (
+                "hashing without SHA instructions is slower than inflating".to_owned(),
+                1,
+            ),
+            Strategy::Streamed if self.cores < 3 => (
+                "inflating on several threads does not pay on two cores".to_owned(),
+                1,
+            ),
+            Strategy::Streamed => (
+                format!(
+                    "{} cores + 1, at most 6: four inflate, one hashes, one writes",
+                    self.cores
+                ),
+                (u64::from(self.cores) + 1).min(6),
+            ),
+            other => (format!("never for {other}"), 1),
         }
     }
 
@@ -256,6 +287,9 @@ fn value(raw: &RawLimits, limit: &str) -> u64 {
         spool_bytes_max,
         threads_max,
         threads_per_lane_max,
+        cores,
+        wide_threads_max,
+        wide_bytes_min,
     } = *raw;
     match limit {
         "fetches_max" => fetches_max.into(),
@@ -269,6 +303,9 @@ fn value(raw: &RawLimits, limit: &str) -> u64 {
         "spool_bytes_max" => spool_bytes_max,
         "threads_max" => threads_max.into(),
         "threads_per_lane_max" => threads_per_lane_max.into(),
+        "cores" => cores.into(),
+        "wide_threads_max" => wide_threads_max.into(),
+        "wide_bytes_min" => wide_bytes_min,
         _ => 0,
     }
 }
@@ -284,6 +321,7 @@ fn size(bytes: u64) -> String {
 const CHUNK_BYTES: u64 = 8 << 20;
 const WINDOW_BYTES: u64 = 512 << 20;
 const LAYER_WINDOW_BYTES: u64 = 128 << 20;
+const WIDE_BYTES_MIN: u64 = 32 << 20;
 /// What is larger means no bound at all.
 const SHOWN_BYTES_MAX: u64 = 1 << 60;
 
@@ -350,9 +388,12 @@ mod tests {
             spool_bytes_max: 9,
             threads_max: 10,
             threads_per_lane_max: 11,
+            cores: 12,
+            wide_threads_max: 13,
+            wide_bytes_min: 14,
         };
         let values = LIMITS.map(|(limit, _)| value(&raw, limit));
-        assert_eq!(values, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(values, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
         assert!(LIMITS.iter().all(|(limit, path)| path_of(limit) == *path));
     }
 }

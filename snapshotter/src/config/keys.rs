@@ -197,6 +197,24 @@ pub(super) static KEYS: &[Key] = &[
          \"auto\": 2 when streamed, one inflates while the other hashes and writes.",
     ),
     key(
+        "parapull.cores",
+        Kind::Count(|s| &mut s.cores),
+        "Cores to count on; what is \"auto\" follows them.\n\
+         \"auto\": those this process may run on.",
+    ),
+    key(
+        "parapull.wide_threads",
+        Kind::Count(|s| &mut s.wide_threads),
+        "Threads that unpack the layer a pull waits for, while cores would be idle; 1 never gives it more than others.\n\
+         \"auto\": one more than cores, at most 6; 1 on two cores or without SHA instructions, where it does not pay.",
+    ),
+    key(
+        "parapull.wide_min",
+        Kind::SizeOrAuto(|s| &mut s.wide_min),
+        "Compressed bytes a layer must still have for that.\n\
+         \"auto\": 32MiB; less is unpacked in a fifth of a second.",
+    ),
+    key(
         "parapull.index_cache",
         Kind::SizeOrOff(|s| &mut s.index_cache),
         "How much disk the indexes of layers may take: where each can be entered, noted while it is unpacked, so that\n\

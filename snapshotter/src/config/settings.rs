@@ -44,6 +44,12 @@ pub struct Settings {
     pub threads: Setting<u32>,
     /// `threads_per_lane`.
     pub threads_per_lane: Setting<u32>,
+    /// `cores`.
+    pub cores: Setting<u32>,
+    /// `wide_threads`.
+    pub wide_threads: Setting<u32>,
+    /// `wide_min`.
+    pub wide_min: Setting<ByteSize>,
     /// `index_cache`; 0 is off.
     pub index_cache: Setting<ByteSize>,
     /// `max_uncompressed`.
@@ -158,6 +164,9 @@ impl Default for Settings {
             spool: Setting::Auto,
             threads: Setting::Auto,
             threads_per_lane: Setting::Auto,
+            cores: Setting::Auto,
+            wide_threads: Setting::Auto,
+            wide_min: Setting::Auto,
             index_cache: Setting::Auto,
             max_uncompressed: ByteSize(1 << 40),
             max_expansion: 40_000,

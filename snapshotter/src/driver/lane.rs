@@ -132,6 +132,7 @@ fn reporter(order: &LaneOrder, facts: Facts) -> Box<dyn FnMut(u64, bool) + Send>
     let (op, report_bytes, steering) = (order.op, order.report_bytes, Arc::clone(&order.steering));
     let mut reported = 0;
     let mut reported_at = Instant::now();
+    let mut held = steering.progress.held();
     Box::new(move |released, waiting| {
         if let Some(threads) = steering.honoured() {
             facts.tell_blocking(Input::LaneResized { op, threads }.into());
@@ -143,8 +144,8 @@ fn reporter(order: &LaneOrder, facts: Facts) -> Box<dyn FnMut(u64, bool) + Send>
         reported = released;
         reported_at = Instant::now();
         let progress = &steering.progress;
-        let waiting = match progress.waiting() {
-            _ if waiting => Waiting::Input,
+        let before = std::mem::replace(&mut held, progress.held());
+        let waiting = match held.longest_since(&before) {
             unpack::Waiting::Input => Waiting::Input,
             unpack::Waiting::Cpu => Waiting::Cpu,
             unpack::Waiting::Disk => Waiting::Disk,

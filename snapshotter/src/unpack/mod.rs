@@ -37,7 +37,7 @@ pub use indexing::Indexing;
 pub use lane::{Controls, Unpacked, unpack, unpack_indexed};
 pub use overlay::{FixError, OverlaySink, Position};
 pub use path::LayerPath;
-pub use progress::{Progress, ThreadPermit, Waiting};
+pub use progress::{Held, Progress, ThreadPermit, Waiting};
 pub use room::Room;
 pub use sink::{Attributes, Format, Implied, Inherited, Node, Sink, Staged, Time, Usage};
 pub use spec::{Encoding, LayerSpec};

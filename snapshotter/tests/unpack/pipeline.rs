@@ -303,8 +303,14 @@ fn waiting_for_input_means_that_everything_was_released() {
             stop_source: &|| {},
         };
         let sink = OverlaySink::new(&place.path().join("layer"), Position::Upper).unwrap();
+        let started = std::time::Instant::now();
         unpack(source, &spec, Box::new(sink), &Bounds::default(), controls).unwrap();
         assert_eq!(progress.threads(), threads);
+        let held = progress.held();
+        assert!(
+            held.input + held.cpu + held.disk >= started.elapsed() / 2,
+            "{held:?}"
+        );
     }
 }
 

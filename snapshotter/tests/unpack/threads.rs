@@ -1,14 +1,17 @@
 //! However many threads a lane has, and whenever that changes, it makes the same layer.
 
 use std::io::{self, Read, Write as _};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use flate2::read::MultiGzDecoder;
 use flate2::{Compression, write::GzEncoder};
 use parapull_snapshotter::unpack::{
     Bounds, Controls, Encoding, Indexing, OverlaySink, Position, Progress, ThreadPermit, unpack,
     unpack_indexed,
 };
+use proptest::prelude::*;
 
 use super::archive::{archive, file};
 use super::lane::{is_root, place, run, spec};
@@ -203,6 +206,92 @@ fn a_layer_entered_at_checkpoints_is_the_same_layer() {
             known = unpacked.checkpoints;
             assert!(known.len() > 13, "{} checkpoints", known.len());
         }
+    }
+}
+
+/// A source whose reads change the permit as a schedule says: after so many reads, to so many threads.
+struct Scheduled<'a> {
+    bytes: &'a [u8],
+    permit: &'a ThreadPermit,
+    schedule: std::slice::Iter<'a, (u32, u32)>,
+    reads_left: u32,
+    next: u32,
+}
+
+impl Read for Scheduled<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.reads_left == 0 {
+            self.permit.grant(self.next);
+            if let Some((reads, threads)) = self.schedule.next() {
+                (self.reads_left, self.next) = (*reads, *threads);
+            }
+        }
+        self.reads_left = self.reads_left.saturating_sub(1);
+        let bytes = buffer.len().min(40_000);
+        self.bytes.read(&mut buffer[..bytes])
+    }
+}
+
+/// Streams that guesses fit well, badly and not at all, with what flate2 decodes from them.
+static STREAMS: LazyLock<Vec<(Vec<u8>, Vec<u8>)>> = LazyLock::new(|| {
+    let tar = archive([
+        file("letters", letters(7 << 20)),
+        file("zeros", vec![0; 3 << 20]),
+        file("more", letters(2 << 20)),
+    ]);
+    let (head, tail) = tar.split_at(tar.len() / 2);
+    let members = [gzip_in_blocks(head), gzip_in_blocks(tail)].concat();
+    let streams = [gzip_in_blocks(&tar), members, gzip(&tar)];
+    let decoded = |stream: &Vec<u8>| {
+        let mut decoded = Vec::new();
+        MultiGzDecoder::new(&stream[..])
+            .read_to_end(&mut decoded)
+            .unwrap();
+        decoded
+    };
+    streams
+        .into_iter()
+        .map(|stream| (decoded(&stream), stream))
+        .collect()
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6) })]
+
+    /// From in order to in pieces and back, in the middle of blocks and members, is what flate2 decodes.
+    #[test]
+    fn whatever_the_threads_are_and_become_the_layer_is_the_same(
+        which in 0_usize..3,
+        schedule in prop::collection::vec((0_u32..70, 0_u32..9), 1..12),
+    ) {
+        if !is_root("whatever_the_threads_are_and_become_the_layer_is_the_same") {
+            return Ok(());
+        }
+        let (tar, compressed) = &STREAMS[which];
+        let spec = spec(compressed, tar, Encoding::Sniffed);
+        let place = place();
+        let permit = ThreadPermit::new(1);
+        let progress = Progress::new();
+        let source = Scheduled {
+            bytes: compressed,
+            permit: &permit,
+            schedule: schedule.iter(),
+            reads_left: 0,
+            next: 1,
+        };
+        let controls = Controls {
+            threads: &permit,
+            progress: &progress,
+            stop_source: &|| {},
+        };
+        let sink = OverlaySink::new(&place.path().join("layer"), Position::Upper).unwrap();
+        // Both digests are held against the stream and what flate2 makes of it.
+        let unpacked = unpack(source, &spec, Box::new(sink), &Bounds::default(), controls);
+        let unpacked = unpacked.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(unpacked.uncompressed_bytes, tar.len() as u64);
+        prop_assert_eq!(progress.bytes_in(), compressed.len() as u64);
+        prop_assert_eq!(progress.bytes_out(), tar.len() as u64);
+        prop_assert_eq!(unpacked.staged.entries, 3);
     }
 }
 
