@@ -7,10 +7,10 @@ use alloc::collections::BTreeMap;
 
 use crate::blob::{Blob, ChunkState, Mode};
 use crate::engine::Engine;
-use crate::id::{BlobId, ImageId, OpId};
+use crate::id::{BlobId, HostId, ImageId, OpId};
 use crate::image::{Image, LinkState};
 use crate::layer::LayerState;
-use crate::op::OpKind;
+use crate::op::{Fetch, OpKind};
 use crate::output::Destination;
 use crate::timers::Deadline;
 
@@ -86,15 +86,26 @@ impl Engine {
 
     /// Each host counts the fetches that are open at it.
     fn check_hosts(&self) {
+        let mut of_hosts: BTreeMap<HostId, u64> = BTreeMap::new();
+        for op in self.ops.values() {
+            if let OpKind::Fetch(Fetch {
+                host: Some(host), ..
+            }) = &op.kind
+            {
+                *of_hosts.entry(*host).or_default() += 1;
+            }
+        }
         for (id, host) in &self.hosts {
-            let is_at =
-                |kind: &OpKind| matches!(kind, OpKind::Fetch(fetch) if fetch.host == Some(*id));
-            let open = self.ops.values().filter(|op| is_at(&op.kind)).count() as u64;
+            let open = of_hosts.remove(id).unwrap_or_default();
             assert_eq!(
                 open, host.open,
                 "invariant 1 (permits): connections of {id:?}"
             );
         }
+        assert!(
+            of_hosts.is_empty(),
+            "invariant 1 (permits): fetches at unknown hosts {of_hosts:?}"
+        );
     }
 
     /// {present, in flight, waiting, not started} partition the blob; what is issued is a prefix.

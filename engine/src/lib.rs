@@ -108,6 +108,7 @@ pub use limits::{Limits, LimitsError, RawLimits};
 #[cfg(feature = "mutants")]
 pub use mutant::{Mutant, plant};
 pub use output::{Action, Destination, Event, FetchMode, Outcome, Output, Place, PullStats, Tree};
+pub use queue::QueueWork;
 pub use retry::{Verdict, request_verdict};
 pub use snapshot::{BlobSnapshot, HoldReason, ImageSnapshot, LayerPhase, LayerSnapshot, Snapshot};
 pub use time::{Instant, Timer, Wake};

@@ -17,6 +17,15 @@ use crate::ranks::{Place, Rank, Ranks};
 use crate::snapshot::HoldReason;
 use crate::sorted::SortedMap;
 
+/// What the queue has done since the engine was made: what an event costs beyond what it changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueWork {
+    /// How often a blob was ranked.
+    pub ranked: u64,
+    /// How often a blob was looked at for its next step.
+    pub visited: u64,
+}
+
 /// Blobs that have a next step, if nothing in common holds it back.
 #[derive(Debug, Default)]
 pub(crate) struct FetchQueue {
@@ -27,6 +36,7 @@ pub(crate) struct FetchQueue {
     idle: Option<Idle>,
     /// The blob whose image's turn it is and whose next piece does not fit the window: nobody overtakes it.
     pub(crate) waits_for_window: Option<BlobId>,
+    work: QueueWork,
     blobs: Vec<BlobId>,
     layers: Vec<TreeId>,
     images: Vec<ImageId>,
@@ -48,6 +58,8 @@ struct Idle {
     window: Option<u64>,
     /// The least that would have to be free for layers without a lane, in bytes.
     laneless: Option<u64>,
+    /// Blobs that were looked at.
+    visited: u64,
 }
 
 /// What a look at one image's blobs found.
@@ -121,6 +133,11 @@ impl FetchQueue {
 }
 
 impl Engine {
+    /// What the queue of fetches has done so far, for tests and benches to hold against the number of inputs.
+    pub const fn queue_work(&self) -> QueueWork {
+        self.queue.work
+    }
+
     /// The most urgent step that nothing holds back, of the image whose turn it is.
     pub(crate) fn next_step(&mut self) -> Option<(BlobId, Step)> {
         self.refresh_queue();
@@ -149,6 +166,7 @@ impl Engine {
                 }
             }
             self.queue.waits_for_window = waits_for_window;
+            self.queue.work.visited += core::mem::take(&mut idle.visited);
             match next {
                 Some((image, step)) => {
                     let step = step.or_else(|| self.next_repeat());
@@ -208,6 +226,7 @@ impl Engine {
         // What could be asked for with a permit is looked at when there is one.
         idle.permit |= within_reach.len() < ranks.all().len();
         for rank in within_reach {
+            idle.visited += 1;
             let id = rank.5;
             let blob = &self.blobs[&id];
             match self.step(blob) {
@@ -283,6 +302,7 @@ impl Engine {
         blobs.extend(layers.iter().filter_map(read_for));
         blobs.sort_unstable();
         blobs.dedup();
+        self.queue.work.ranked += blobs.len() as u64;
         for id in &blobs {
             images.clear();
             self.recut(*id);

@@ -7,6 +7,7 @@ mod meta;
 mod mutants;
 mod recorded;
 mod run;
+mod swarm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,7 +33,7 @@ enum Command {
     ///
     /// Exit codes: 0 all held, 10 crash, 11 something never ends, 12 something wrong happened. The failing scenario is
     /// saved as a value and the command that replays it is printed.
-    Swarm(hunt::SwarmArgs),
+    Swarm(swarm::SwarmArgs),
     /// Run a saved scenario again and check it as the swarm does; or hold the trace of a real pull against the scheduler.
     ///
     /// A trace (`.jsonl`, made by `parapull-snapshotter pull --trace F` or with `trace_dir`) is told to a fresh scheduler,
@@ -69,7 +70,7 @@ Examples:
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Swarm(args) => hunt::swarm(&args),
+        Command::Swarm(args) => swarm::swarm(&args),
         Command::Replay(args) => hunt::replay(&args),
         Command::Conformance(args) => conformance::conformance(&args),
         Command::Shrink(args) => hunt::shrink(&args),

@@ -183,6 +183,9 @@ fn header(kind: EntryType, bytes: u64, mode: u32) -> Header {
     header.set_entry_type(kind);
     header.set_size(bytes);
     header.set_mode(mode);
+    // Left alone they are empty, which not every reader takes for 0.
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mtime(1_700_000_000);
     header
 }

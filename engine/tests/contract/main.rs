@@ -3,6 +3,7 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 mod changing;
+mod cost;
 mod ending;
 mod fairness;
 mod fetching;

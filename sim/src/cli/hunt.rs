@@ -1,4 +1,4 @@
-//! `swarm` and `replay`: hunting for broken promises, and seeing one again.
+//! `replay` and `shrink`: seeing a broken promise again, and making it small.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -6,31 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use parapull_scenario::Scenario;
-use parapull_sim::{
-    Bundle, Coverage, Failure, FailureKind, Point, catch_canaries, line, shrink as run_shrink,
-    swarm as run_swarm, try_observed, try_scenario,
-};
-
-#[derive(Debug, Args)]
-pub(crate) struct SwarmArgs {
-    /// How many scenarios.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    seeds: u64,
-    /// The first seed.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    from: u64,
-    /// Stop after this many seconds.
-    #[arg(long, value_name = "SECONDS")]
-    time: Option<u64>,
-    /// Where failing scenarios are saved.
-    #[arg(long, value_name = "DIR", default_value = "results/failures")]
-    out: PathBuf,
-    /// Print how often each interesting state was reached.
-    #[arg(long)]
-    coverage: bool,
-}
+use parapull_sim::{Bundle, Failure, line, shrink as run_shrink, try_observed, try_scenario};
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
@@ -74,68 +51,9 @@ pub(crate) fn shrink(args: &ShrinkArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(failure: &Failure, saved: &Path) {
+pub(super) fn tell(failure: &Failure, saved: &Path) {
     println!("{:?}: {}", failure.kind(), failure.message());
     println!("replay: parapull-sim replay {}", saved.display());
-}
-
-/// Runs scenarios until one fails.
-pub(crate) fn swarm(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
-    std::panic::set_hook(Box::new(|_| {}));
-    if let Err(blind) = catch_canaries() {
-        println!("the checks are blind: {blind}");
-        return Ok(ExitCode::from(FailureKind::Correctness.exit_code()));
-    }
-    let progress = ProgressBar::new(args.seeds)
-        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {eta}")?);
-    let deadline = args.time.map(std::time::Duration::from_secs);
-    let (mut seeds, mut inputs, mut ready, mut failed) = (0_u64, 0, 0, None);
-    let mut coverage = Coverage::default();
-    run_swarm(args.from..args.from + args.seeds, |scenario, result| {
-        progress.inc(1);
-        seeds += 1;
-        match result {
-            Ok(run) => {
-                inputs += run.inputs();
-                ready += run.ready();
-                coverage.add(run.coverage());
-            }
-            Err(failure) => failed = Some((scenario.clone(), failure.clone())),
-        }
-        failed.is_none() && deadline.is_none_or(|deadline| progress.elapsed() < deadline)
-    });
-    progress.finish_and_clear();
-    let Some((scenario, failure)) = failed else {
-        println!("{seeds} scenarios held: {ready} pulls became ready, {inputs} inputs");
-        return Ok(tell_coverage(&coverage, seeds, args.coverage));
-    };
-    let path = save(&scenario, &failure, &args.out)?;
-    println!("{} failed", scenario.name);
-    tell(&failure, &path);
-    Ok(ExitCode::from(failure.exit_code()))
-}
-
-/// Tells what was never reached; after many scenarios that is a failure.
-fn tell_coverage(coverage: &Coverage, seeds: u64, each: bool) -> ExitCode {
-    if each {
-        for (point, count) in coverage.counts() {
-            println!("{count:>10} {}", point.name());
-        }
-    }
-    let unreached = coverage.unreached();
-    let all = Point::ALL.len();
-    println!("{} of {all} states were reached", all - unreached.len());
-    if seeds < SEEDS_FOR_COVERAGE {
-        return ExitCode::SUCCESS;
-    }
-    for point in &unreached {
-        println!("never in {seeds} scenarios: {}", point.name());
-    }
-    if unreached.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FailureKind::Correctness.exit_code())
-    }
 }
 
 /// Runs a saved scenario again.
@@ -169,7 +87,11 @@ pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Saves a failure under a name that follows from its scenario.
-fn save(scenario: &Scenario, failure: &Failure, folder: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn save(
+    scenario: &Scenario,
+    failure: &Failure,
+    folder: &Path,
+) -> anyhow::Result<PathBuf> {
     let bundle = Bundle::of(scenario, failure);
     std::fs::create_dir_all(folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
@@ -178,6 +100,3 @@ fn save(scenario: &Scenario, failure: &Failure, folder: &Path) -> anyhow::Result
     std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
     Ok(path)
 }
-
-/// After so many scenarios every interesting state must have been reached.
-const SEEDS_FOR_COVERAGE: u64 = 20_000;

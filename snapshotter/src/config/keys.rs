@@ -219,7 +219,7 @@ pub(super) static KEYS: &[Key] = &[
         Kind::SizeOrOff(|s| &mut s.index_cache),
         "How much disk the indexes of layers may take: where each can be entered, noted while it is unpacked, so that\n\
          several threads inflate it without guessing when the daemon unpacks it again.\n\
-         \"auto\": 256MiB where a layer may have three threads, otherwise \"off\": fewer cannot use them.",
+         \"auto\": 256MiB where threads_per_lane is three or more, otherwise \"off\", since noting costs every unpack some time.",
     ),
     key(
         "parapull.max_uncompressed",

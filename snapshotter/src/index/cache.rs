@@ -1,9 +1,11 @@
 //! Indexes that this node's lanes noted, one file a blob, the longest unused ones going first.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
 
@@ -95,7 +97,10 @@ impl Cache {
         };
         fs::create_dir_all(&self.directory).map_err(failed)?;
         let bytes = zstd::encode_all(&index.write()[..], COMPRESSION_LEVEL).map_err(failed)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory).map_err(failed)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(OsStr::from_bytes(BEGUN))
+            .tempfile_in(&self.directory)
+            .map_err(failed)?;
         file.write_all(&bytes).map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
         self.prune(self.bytes_max).map(drop)
@@ -116,12 +121,14 @@ impl Cache {
         Ok(listed)
     }
 
-    /// Removes what was not used for the longest time, until no more than `bytes_max` are left.
+    /// Removes what was not used for the longest time, until no more than `bytes_max` are left, and what a process that was
+    /// killed left half written.
     ///
     /// # Errors
     ///
     /// When a file cannot be removed.
     pub fn prune(&self, bytes_max: u64) -> Result<Pruned, CacheError> {
+        self.remove_abandoned();
         let mut files = self.files()?;
         files.sort_by_key(|file| file.used);
         let mut total: u64 = files.iter().map(|file| file.bytes).sum();
@@ -142,6 +149,14 @@ impl Cache {
             pruned.bytes += file.bytes;
         }
         Ok(pruned)
+    }
+
+    /// What cannot be removed is tried again.
+    fn remove_abandoned(&self) {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        for entry in entries.flatten().filter(is_abandoned) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 
     fn files(&self) -> Result<Vec<Kept>, CacheError> {
@@ -181,6 +196,14 @@ struct Kept {
     used: SystemTime,
 }
 
+/// Whether a file was begun so long ago that nobody writes it any more.
+fn is_abandoned(entry: &fs::DirEntry) -> bool {
+    let is_begun = entry.file_name().as_encoded_bytes().starts_with(BEGUN);
+    let modified = entry.metadata().and_then(|about| about.modified());
+    let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+    is_begun && age.is_some_and(|age| age > WRITTEN_WITHIN)
+}
+
 fn blob_of(path: &Path) -> Option<Digest> {
     let name = path.file_name()?.to_str()?;
     format!("sha256:{}", name.strip_suffix(SUFFIX)?)
@@ -189,6 +212,10 @@ fn blob_of(path: &Path) -> Option<Digest> {
 }
 
 const SUFFIX: &str = ".ztoc.zst";
+/// How the names of files begin that are being written.
+const BEGUN: &[u8] = b".begun-";
+/// The largest index takes seconds.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(3600);
 /// Windows shrink to 0.3 % of the uncompressed bytes at zstd's default level; more effort gains next to nothing.
 const COMPRESSION_LEVEL: i32 = 3;
 /// 33 KiB for every 4 MiB of a layer: enough for one of 120 GiB.
@@ -237,7 +264,7 @@ mod tests {
         }
         for (age, blob) in [(5, blobs[0]), (9, blobs[1]), (1, blobs[2])] {
             let file = File::options().write(true).open(roomy.path(&blob)).unwrap();
-            let then = SystemTime::now() - std::time::Duration::from_secs(age * 60);
+            let then = SystemTime::now() - Duration::from_secs(age * 60);
             file.set_modified(then).unwrap();
         }
         let one = roomy.list().unwrap()[0].1;
@@ -254,6 +281,24 @@ mod tests {
         roomy.find(&blobs[0]).unwrap();
         roomy.prune(one).unwrap();
         assert_eq!(roomy.list().unwrap(), [(blobs[0], one)]);
+    }
+
+    #[test]
+    fn removes_what_a_killed_process_had_begun() {
+        let place = tempfile::tempdir().unwrap();
+        let cache = Cache::new(place.path().into(), 1 << 20);
+        let files = ["old", "new"].map(|name| place.path().join(format!(".begun-{name}")));
+        let foreign = place.path().join("foreign");
+        for path in files.iter().chain([&foreign]) {
+            fs::write(path, "x").unwrap();
+        }
+        for path in [&files[0], &foreign] {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - 2 * WRITTEN_WITHIN)
+                .unwrap();
+        }
+        cache.keep(&Digest::of(b"blob"), &index(7)).unwrap();
+        assert!(!files[0].exists() && files[1].exists() && foreign.exists());
     }
 
     #[test]
