@@ -70,7 +70,11 @@ impl Engine {
             }
             return;
         }
-        if image.callers > 0 || image.grace.is_some() || !image.is_live() {
+        if image.callers > 0
+            || image.grace.is_some()
+            || !image.is_live()
+            || mutant!(GraceNeverStarts)
+        {
             return;
         }
         image.grace = Some(at);

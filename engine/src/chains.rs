@@ -67,6 +67,9 @@ impl Engine {
         let Some(entry) = self.chains.chains.get(&chain) else {
             return Found::Nothing;
         };
+        if mutant!(ChainLinkedTwice) {
+            return Found::Nothing;
+        }
         if entry.linked {
             return Found::Linked;
         }

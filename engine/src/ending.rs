@@ -156,6 +156,9 @@ impl Engine {
             return;
         }
         if self.is_shutting_down() {
+            if mutant!(ShutdownDrops) {
+                return self.drop_staged(id);
+            }
             return self.leave_staged(id);
         }
         let at = self.now.after_millis(ttl_ms);

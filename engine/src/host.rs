@@ -177,6 +177,9 @@ impl Host {
         if !self.is_held(now) {
             self.lower(self.open.div_ceil(2));
         }
+        if mutant!(HostHoldForgotten) {
+            return;
+        }
         self.held_until = self.held_until.max(now.after_millis(ms));
         self.raise_at = self.raise_at.max(self.held_until);
     }

@@ -94,6 +94,22 @@ mutants! {
     FairnessOff = "fairness-off",
     /// A fetch that is cancelled is told so again.
     CancelledTwice = "cancelled-twice",
+    /// What a live image goes on with stays charged to the one that ended.
+    ChargeLeftBehind = "charge-left-behind",
+    /// An image nobody waits for any more has no grace period: it lives on.
+    GraceNeverStarts = "grace-never-starts",
+    /// A host that asked to be left alone is asked for other ranges.
+    HostHoldForgotten = "host-hold-forgotten",
+    /// An image in debt is given as many rounds as it takes, and keeps what it does not use.
+    DeficitHoarded = "deficit-hoarded",
+    /// A place does not look for what is linked where it belongs.
+    ChainLinkedTwice = "chain-linked-twice",
+    /// A shutdown drops the trees that the next start could use.
+    ShutdownDrops = "shutdown-drops",
+    /// Lanes go on after the grace of a shutdown.
+    ShutdownNeverOver = "shutdown-never-over",
+    /// A failed request does not say anything about its host: it never cools down.
+    CoolDownOff = "cool-down-off",
     /// What a hedge brings counts as fetched although it was here.
     HedgeCountedTwice = "hedge-counted-twice",
     /// Ranges are hedged whatever may be brought twice.

@@ -123,7 +123,12 @@ impl Share {
             if let Some(member) = self.members.get_mut(&image) {
                 let round = round(member, self.quantum);
                 let balance = member.balance.saturating_add(round.saturating_mul(rounds));
-                member.set_balance(balance.min(round));
+                let most = if mutant!(DeficitHoarded) {
+                    i64::MAX
+                } else {
+                    round
+                };
+                member.set_balance(balance.min(most));
             }
         }
     }

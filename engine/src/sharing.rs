@@ -29,6 +29,9 @@ impl Engine {
         if let LayerState::Unpacking(lane) = layer.state {
             ops.push(lane);
         }
+        if mutant!(ChargeLeftBehind) {
+            return;
+        }
         let mut moved = (0, 0);
         for op in ops {
             let (image, count) = match self.ops.get_mut(&op).map(|op| &mut op.kind) {

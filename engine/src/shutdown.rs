@@ -67,6 +67,9 @@ impl Engine {
 
     /// The grace is over: lanes that still run are cancelled.
     pub(crate) fn on_shutdown_due(&mut self) {
+        if mutant!(ShutdownNeverOver) {
+            return;
+        }
         self.shutdown = Shutdown::Over;
         for id in self.finishing() {
             self.release_layer(id);

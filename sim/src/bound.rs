@@ -5,6 +5,7 @@ use parapull_scenario::{PlannedLayer, Scenario};
 
 use crate::mishaps;
 use crate::plan::Plan;
+use crate::trouble::Trouble;
 use crate::world::lanes::Cost;
 
 /// What each resource needs at least, in nanoseconds.
@@ -173,6 +174,11 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
         || mishaps.breaks_fetches
         || scenario.registry.requests_per_second_max.is_some()
         || scenario.registry.connections_max.is_some();
+    // What can fail only so often costs only so much in all; else every request fails as often as it may.
+    let trouble = Trouble::of(scenario, plan, |_| true);
+    if trouble.failures < u64::MAX {
+        total = total.saturating_add(trouble.silence_ms().saturating_mul(NANOS_PER_MILLI));
+    }
     let chunk_bytes = match raw.chunk_bytes_max {
         0 => raw.slice_bytes,
         chunk => chunk.min(raw.slice_bytes),
@@ -193,7 +199,7 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
             } else {
                 0
             };
-        let per_chunk = if faulty {
+        let per_chunk = if faulty && trouble.failures == u64::MAX {
             (wait_ms * NANOS_PER_MILLI + latency + mishaps.late_nanos)
                 .saturating_mul(u64::from(timing.attempts_max) * u64::from(layer.sources))
         } else {

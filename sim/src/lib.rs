@@ -29,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allowed;
 mod bound;
 mod bundle;
 mod canary;
@@ -50,6 +51,7 @@ mod report;
 mod resource;
 mod shrink;
 mod swarm;
+mod trouble;
 mod world;
 
 pub use bundle::{Bundle, line};

@@ -2,7 +2,7 @@
 
 use parapull_scenario::{ConnectionFaultKind, Scenario};
 
-use crate::check::hits;
+use crate::trouble::hits;
 
 /// How often mishaps can make one range fail.
 #[derive(Clone, Copy, Debug)]

@@ -182,6 +182,25 @@ impl Plan {
             .sum()
     }
 
+    /// Pieces in which all blobs together are asked for, at most, whatever limits come.
+    pub(crate) fn portions_least(&self) -> u64 {
+        let limits = std::iter::once(&self.config.limits).chain(&self.limit_changes);
+        let least = limits.map(|limits| {
+            let raw = limits.raw();
+            let chunk = if raw.chunk_bytes_max == 0 {
+                u64::MAX
+            } else {
+                raw.chunk_bytes_max
+            };
+            chunk.min(raw.slice_bytes)
+        });
+        let least = least.min().unwrap_or(1).max(1);
+        let layers = self.pulls.iter().flatten();
+        layers
+            .map(|layer| self.layer(*layer).compressed_bytes / least + 1)
+            .sum()
+    }
+
     /// The image of a pull.
     pub(crate) fn image(pull: usize) -> ImageId {
         ImageId(small(pull))

@@ -287,7 +287,7 @@ impl<'a> World<'a> {
         if let Some(observer) = &mut self.observer {
             observer(self.now + self.slept, &input);
         }
-        self.promises.hear(&input);
+        self.hear(&input)?;
         self.cover_input(&input);
         self.tell_again(&input);
         self.engine.handle_input(self.clock(), input);
@@ -374,6 +374,7 @@ impl<'a> World<'a> {
                 stats,
             } => {
                 self.record.finish(self.now, image, outcome, stats)?;
+                self.forget_chains(image);
                 if outcome == Outcome::Ready && self.linked(image) < self.layer_count(image) {
                     return Err(Violation::Correctness(format!(
                         "{image:?} is ready, but not all of its layers are linked"

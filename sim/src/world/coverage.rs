@@ -1,8 +1,8 @@
 //! Which interesting states a world is in, told from what is said and done.
 
 use parapull_engine::{
-    Action, Event, FetchMode, Have, HoldReason, Input, LayerError, Outcome, Pull, SourceId, Timer,
-    Tree, Wake,
+    Action, BlobId, Event, FetchMode, Have, HoldReason, ImageId, Input, LayerError, Outcome, Pull,
+    SourceId, Timer, Tree, Wake,
 };
 use parapull_scenario::registry::FaultKind;
 use parapull_scenario::{LocalFaultKind, Paused};
@@ -31,6 +31,10 @@ impl World<'_> {
                     (hedge && elsewhere, Point::HedgedElsewhere),
                     (elsewhere, Point::SecondSource),
                     (source == SourceId::LOCAL, Point::LocalRead),
+                    (
+                        source == SourceId(1) && self.is_held(SourceId(0)),
+                        Point::MirrorForHeld,
+                    ),
                     (mode == FetchMode::Whole, Point::WholeRead),
                     (attempt > 1, Point::Repeated),
                     (
@@ -85,9 +89,14 @@ impl World<'_> {
     pub(super) fn cover_event(&mut self, event: &Event) {
         match *event {
             Event::Degraded { .. } => self.sometimes(Point::Degraded),
-            Event::NewLife { .. } => self.sometimes(Point::NewLife),
+            Event::NewLife { blob } => {
+                self.sometimes(Point::NewLife);
+                if self.wanted_by(blob) > 1 {
+                    self.sometimes(Point::NewLifeShared);
+                }
+            }
             Event::LayerKept { .. } => self.sometimes(Point::LayerKept),
-            Event::PullFinished { outcome, .. } => {
+            Event::PullFinished { image, outcome, .. } => {
                 self.sometimes(match outcome {
                     Outcome::Ready => Point::OutcomeReady,
                     Outcome::Cancelled => Point::OutcomeCancelled,
@@ -100,6 +109,12 @@ impl World<'_> {
                         LayerError::Cancelled => Point::OutcomeCancelled,
                     },
                 });
+                let open: Vec<BlobId> = self.fetches.values().map(|fetch| fetch.blob).collect();
+                if outcome == Outcome::Cancelled
+                    && open.iter().any(|blob| self.shares(image, *blob))
+                {
+                    self.sometimes(Point::EndsWhileShared);
+                }
                 if outcome == Outcome::Ready && self.record.crashes > 0 {
                     self.sometimes(Point::ReadyAfterCrash);
                 }
@@ -168,8 +183,26 @@ impl World<'_> {
         }
     }
 
+    /// Pulls under way that want a blob.
+    fn wanted_by(&self, blob: BlobId) -> usize {
+        let pulls = self.record.pulls.iter().zip(&self.plan.pulls);
+        pulls
+            .filter(|(pull, _)| pull.requested.is_some() && pull.finished.is_none())
+            .filter(|(_, layers)| layers.iter().any(|layer| self.plan.blob_of(*layer) == blob))
+            .count()
+    }
+
+    /// Whether a blob of an image that ends is wanted by a pull under way.
+    fn shares(&self, image: ImageId, blob: BlobId) -> bool {
+        let mut layers = self.plan.pulls[image.0 as usize].iter();
+        layers.any(|layer| self.plan.blob_of(*layer) == blob) && self.wanted_by(blob) > 0
+    }
+
     pub(super) fn cover_crash(&mut self) {
         self.sometimes(Point::Crash);
+        if self.record.crashes > 1 {
+            self.sometimes(Point::CrashAgain);
+        }
         let links = |work: &Work| matches!(work, Work::Link { .. });
         for (is_so, point) in [
             (!self.fetches.is_empty(), Point::CrashInFetch),
