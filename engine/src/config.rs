@@ -275,7 +275,10 @@ pub struct Timing {
     pub backoff_ms_max: u64,
     /// Longest `Retry-After` obeyed; a longer one is an error.
     pub retry_after_ms_max: u64,
-    /// How often the progress of a fetch is checked.
+    /// How long a request to a host may be under way without a byte, from the moment it is asked for: connecting and all a
+    /// client does before the answer's first byte count. Up to `stall_ms` it makes no difference.
+    pub first_byte_ms: u64,
+    /// How often the progress of a fetch is checked, from its first byte on.
     pub stall_ms: u64,
     /// Bytes a fetch must keep between two checks.
     pub stall_bytes_min: u64,
@@ -292,7 +295,7 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// The registry client's promises (`INTERFACES`, "Time"): 8 attempts, full jitter up to 10 s, `Retry-After` up to
+    /// The registry client's promises (`INTERFACES`, "Time"): 10 s to connect and 30 s for the first byte, 8 attempts, full jitter up to 10 s, `Retry-After` up to
     /// 60 s, below 10 KiB/s for 20 s is a stall, a pull without any progress for 2 minutes
     /// fails. A thousand repeated requests are more than a gigabyte of chunks of which every tenth fails ever needs.
     fn default() -> Self {
@@ -301,6 +304,7 @@ impl Default for Timing {
             backoff_ms_min: 200,
             backoff_ms_max: 10_000,
             retry_after_ms_max: 60_000,
+            first_byte_ms: 40_000,
             stall_ms: 20_000,
             stall_bytes_min: 20 * 10 * 1024,
             retries_max: 1_000,

@@ -433,7 +433,12 @@ impl Engine {
             self.watch(id, next);
             return;
         }
-        fetch.stalled = true;
+        if let Some(at) = self.first_byte_due(id) {
+            return self.watch(id, at);
+        }
+        if let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) {
+            fetch.stalled = true;
+        }
         self.cancel(id);
     }
 

@@ -6,7 +6,7 @@
 use crate::blob::{Blob, ChunkState};
 use crate::engine::Engine;
 use crate::error::LayerError;
-use crate::id::{BlobId, ImageId};
+use crate::id::{BlobId, ImageId, OpId};
 use crate::layer::LayerState;
 use crate::op::OpKind;
 use crate::output::Outcome;
@@ -82,6 +82,31 @@ impl Engine {
             }
             Some(_) if due > now => self.arm_progress(id, Some(due)),
             _ => self.watch_progress(id),
+        }
+    }
+
+    /// When a fetch that has sent nothing should have; nothing when it has, when that time is over, or when it reads what is
+    /// on this node.
+    pub(crate) fn first_byte_due(&self, id: OpId) -> Option<Instant> {
+        let OpKind::Fetch(fetch) = &self.ops.get(&id)?.kind else {
+            return None;
+        };
+        let due = fetch
+            .asked_at
+            .after_millis(self.config.timing.first_byte_ms);
+        (fetch.host.is_some() && !fetch.spoke && due > self.now).then_some(due)
+    }
+
+    /// A fetch has sent its first byte: from here on it must go on at the least pace.
+    pub(crate) fn watch_from_first_byte(&mut self, id: OpId) {
+        let at = self.now.after_millis(self.config.timing.stall_ms);
+        let Some(OpKind::Fetch(fetch)) = self.ops.get_mut(&id).map(|op| &mut op.kind) else {
+            return;
+        };
+        if let Some((old, read_before)) = fetch.stall {
+            fetch.stall = Some((at, read_before));
+            self.timers.stop(old, Deadline::Stall(id));
+            self.timers.start(at, Deadline::Stall(id));
         }
     }
 

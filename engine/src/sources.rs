@@ -71,6 +71,9 @@ impl Engine {
         if let Some(at) = silence {
             self.timers.stop(at, Deadline::Silence(id));
         }
+        if first.is_some() {
+            self.watch_from_first_byte(id);
+        }
         let Some(host) = host else { return };
         let host = self.host_mut(host);
         host.heard_at = now;

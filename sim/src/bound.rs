@@ -165,7 +165,10 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
     let mut total = last.unwrap_or(0) * NANOS_PER_MILLI + setup_nanos(scenario);
     let latency = first_byte_nanos(scenario)
         + u64::from(scenario.registry.first_byte_ms_p99.unwrap_or(0)) * NANOS_PER_MILLI;
-    let wait_ms = timing.backoff_ms_max + timing.retry_after_ms_max + 2 * timing.stall_ms;
+    let wait_ms = timing.backoff_ms_max
+        + timing.retry_after_ms_max
+        + timing.first_byte_ms
+        + 2 * timing.stall_ms;
     let mishaps = mishaps::Delays::of(scenario);
     let faulty = !scenario.faults.faults.is_empty()
         || mishaps.breaks_fetches

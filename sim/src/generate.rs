@@ -329,7 +329,8 @@ fn widen(draws: &mut Draws, limits: &mut LimitsSpec, largest: u64) {
 }
 
 fn timing(draws: &mut Draws) -> Timing {
-    Timing {
+    let mut timing = Timing {
+        first_byte_ms: 0,
         attempts_max: draws.within_u32(2, 8),
         backoff_ms_min: draws.within(1, 300),
         backoff_ms_max: draws.within(300, 5_000),
@@ -341,7 +342,12 @@ fn timing(draws: &mut Draws) -> Timing {
         retries_max: draws.within_u32(20, 200),
         progress_ms: draws.within(15_000, 150_000),
         shutdown_grace_ms: draws.within(0, 5_000),
+    };
+    // First bytes have longer in half of the runs.
+    if timing.stall_ms.is_multiple_of(2) {
+        timing.first_byte_ms = timing.stall_ms * 3 / 2;
     }
+    timing
 }
 
 fn host_rules(draws: &mut Draws) -> HostRules {

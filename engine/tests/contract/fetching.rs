@@ -125,6 +125,11 @@ fn a_fetch_without_progress_is_asked_for_again() {
     bench.pull(0, 0, &[4 * MIB]);
     bench.await_all(0, 1);
     let (op, ..) = bench.take_fetches()[0];
+    bench.input(Input::RangeProgressed {
+        op,
+        bytes: 100,
+        discarded: 0,
+    });
     bench.wake_for(Timer::StallCheck);
     assert!(bench.take().contains(&Action::CancelOp { op }));
     bench.input(Input::OpCancelled { op, received: 100 });
@@ -168,8 +173,10 @@ fn a_fetch_that_is_being_cancelled_is_not_kept_as_the_whole_read() {
         .iter()
         .filter(|action| matches!(action, Action::FetchRange { .. }));
     let ops: Vec<OpId> = fetches.map(Action::op).collect();
+    // No first byte by then, and none by the end of the time for it.
     bench.wake_for(Timer::StallCheck);
-    bench.take();
+    bench.wake_for(Timer::StallCheck);
+    assert!(bench.take().contains(&Action::CancelOp { op: ops[0] }));
     bench.input(Input::RangesRefused { op: ops[0] });
     bench.input(Input::OpCancelled {
         op: ops[0],

@@ -131,3 +131,51 @@ fn a_fetch_without_credit_does_not_stall() {
     bench.input(Input::TimerReached);
     assert!(!bench.take().contains(&Action::CancelOp { op }));
 }
+
+/// A fetch asked for at time 0, of a blob that is here or at a host.
+fn asked(have: &Have) -> (Bench, OpId) {
+    let mut bench = bench(Timing::default());
+    bench.pull_with(0, 0, &[4 * MIB], &[0], have);
+    bench.await_all(0, 1);
+    let (op, ..) = bench.take_sources()[0];
+    (bench, op)
+}
+
+/// Comes to a time without anything else happening; whether the fetch is then given up.
+fn is_given_up_at(bench: &mut Bench, op: OpId, ms: u64) -> bool {
+    while bench
+        .wake
+        .is_some_and(|wake| wake.at <= Instant::from_millis(ms))
+    {
+        bench.wake();
+    }
+    bench.take().contains(&Action::CancelOp { op })
+}
+
+#[test]
+fn a_first_byte_has_time_to_connect_and_to_be_found() {
+    let (mut bench, op) = asked(&Have::Nothing);
+    assert!(!is_given_up_at(&mut bench, op, 39_999));
+    assert!(is_given_up_at(&mut bench, op, 40_000));
+}
+
+#[test]
+fn a_stall_is_counted_from_the_first_byte() {
+    let (mut bench, op) = asked(&Have::Nothing);
+    assert!(!is_given_up_at(&mut bench, op, 35_000));
+    bench.now = Instant::from_millis(35_000);
+    bench.input(Input::RangeProgressed {
+        op,
+        bytes: 1,
+        discarded: 0,
+    });
+    assert!(!is_given_up_at(&mut bench, op, 54_999));
+    assert!(is_given_up_at(&mut bench, op, 55_000));
+}
+
+#[test]
+fn what_lies_on_the_node_has_no_time_to_be_found() {
+    let (mut bench, op) = asked(&Have::LocalBlob);
+    assert!(!is_given_up_at(&mut bench, op, 19_999));
+    assert!(is_given_up_at(&mut bench, op, 20_000));
+}

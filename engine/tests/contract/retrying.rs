@@ -110,12 +110,15 @@ fn a_trickle_below_the_least_rate_is_asked_for_again_from_the_byte_reached() {
         bench.pull(0, 0, &[4 * MIB]);
         bench.await_all(0, 1);
         let (op, ..) = bench.take_fetches()[0];
-        bench.now = Instant::from_millis(timing.stall_ms - 1);
-        bench.input(Input::RangeProgressed {
-            op,
-            bytes,
-            discarded: 0,
-        });
+        // A stall is counted from the first byte.
+        for (at_ms, bytes) in [(0, 1), (timing.stall_ms - 1, bytes)] {
+            bench.now = Instant::from_millis(at_ms);
+            bench.input(Input::RangeProgressed {
+                op,
+                bytes,
+                discarded: 0,
+            });
+        }
         bench.now = Instant::from_millis(timing.stall_ms);
         bench.input(Input::TimerReached);
         assert_eq!(bench.take().contains(&Action::CancelOp { op }), again);

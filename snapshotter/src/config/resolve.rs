@@ -87,6 +87,7 @@ impl Config {
             attempts_max: settings.attempts_max,
             backoff_ms_max: milliseconds(settings.backoff_max),
             retry_after_ms_max: milliseconds(settings.retry_after_max),
+            first_byte_ms: milliseconds(settings.connect_timeout + settings.first_byte_timeout),
             stall_ms: milliseconds(settings.stall_timeout),
             stall_bytes_min: milliseconds(settings.stall_timeout) * STALL_BYTES_PER_SECOND / 1_000,
             retries_max: settings.retries_max,
