@@ -118,6 +118,10 @@ impl Engine {
             let Some(layer) = self.layers.get(&link.tree) else {
                 continue;
             };
+            // A layer that is here already may still be fetched for others.
+            if !layer.wanted.iter().any(|place| place.image == id) {
+                continue;
+            }
             let blob = self.blobs.get(&layer.blob);
             let Some(blob) = blob.filter(|blob| blob.layer == link.tree) else {
                 continue;

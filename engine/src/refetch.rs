@@ -302,7 +302,8 @@ impl Engine {
         };
         blob.life += 1;
         let count = u16::try_from(blob.hosts.len()).unwrap_or(u16::MAX);
-        if blob.local.is_empty() {
+        // Bytes that were here may be the wrong ones; else it was the source.
+        if !(0..blob.chunk_count()).any(|chunk| blob.is_local(chunk)) {
             blob.first_source = SourceId((blob.source.0 + 1) % count);
         }
         blob.local.clear();
