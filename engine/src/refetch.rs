@@ -124,6 +124,8 @@ impl Engine {
         }
         if shrunk {
             self.blobs.get_mut(&fetch.blob)?.next = first + 1;
+            // What is to be asked again may be larger than limits are by now.
+            self.recut_due = true;
         }
         Some(first)
     }

@@ -2,8 +2,6 @@
 //!
 //! Each is one busy period of a real node; see `snapshotter/tests/serve/recorded.rs` for what happened in it.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::path::PathBuf;
 
 use assert_cmd::Command;

@@ -94,10 +94,9 @@ fn pull(limits: RawLimits, sizes: &[u64], choices: &[(usize, u8, u64)]) -> (Benc
                 mode: FetchMode::Ranged,
                 ..
             } = *action
+                && !seen.closed.contains(&op)
             {
-                if !seen.closed.contains(&op) {
-                    seen.open.insert(op, (blob, range, credit));
-                }
+                seen.open.insert(op, (blob, range, credit));
             }
         }
         seen.check(&limits);
