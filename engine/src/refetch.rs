@@ -304,9 +304,13 @@ impl Engine {
         };
         blob.life += 1;
         let count = u16::try_from(blob.hosts.len()).unwrap_or(u16::MAX);
-        // Bytes that were here may be the wrong ones; else it was the source.
-        if !(0..blob.chunk_count()).any(|chunk| blob.is_local(chunk)) {
-            blob.first_source = SourceId((blob.source.0 + 1) % count);
+        // Where some bytes were here and others were fetched, either may be wrong, so the source is not asked again first.
+        if !(0..blob.chunk_count()).all(|chunk| blob.is_local(chunk)) {
+            let last = match blob.source {
+                SourceId::LOCAL => blob.first_source,
+                source => source,
+            };
+            blob.first_source = SourceId((last.0 + 1) % count);
         }
         blob.local.clear();
         blob.mode = Mode::Settling(Settling::Corrupt);

@@ -132,21 +132,7 @@ impl Arithmetic {
                 raw.unpacks_per_image_max.into(),
             ),
             "unpacks_max" => four_images(raw.unpacks_per_image_max),
-            "chunk_bytes_max" if *strategy == Strategy::Sequential => {
-                ("as containerd reads them".to_owned(), 0)
-            }
-            "chunk_bytes_max" if raw.chunk_bytes_min > 0 => (
-                format!(
-                    "the largest; from {} on each is chosen by what is measured of its host, to last five times as long \
-                     as its first byte takes",
-                    size(raw.chunk_bytes_min)
-                ),
-                raw.chunk_bytes_max,
-            ),
-            "chunk_bytes_max" => (
-                "82 % of a connection at 90 MB/s and 20 ms to the first byte".to_owned(),
-                CHUNK_BYTES,
-            ),
+            "chunk_bytes_max" => self.chunk(),
             "slice_bytes" if raw.chunk_bytes_max == 0 => {
                 ("as a chunk would be".to_owned(), CHUNK_BYTES)
             }
@@ -185,6 +171,23 @@ impl Arithmetic {
             ),
             _ => return None,
         })
+    }
+
+    fn chunk(&self) -> (String, u64) {
+        let Self { raw, strategy, .. } = self;
+        if *strategy == Strategy::Sequential {
+            ("as containerd reads them".to_owned(), 0)
+        } else if raw.chunk_bytes_min > 0 {
+            let least = size(raw.chunk_bytes_min);
+            let text = format!(
+                "the largest; from {least} on each is chosen by what is measured of its host, to last five times as long \
+                 as its first byte takes"
+            );
+            (text, raw.chunk_bytes_max)
+        } else {
+            let text = "82 % of a connection at 90 MB/s and 20 ms to the first byte";
+            (text.to_owned(), CHUNK_BYTES)
+        }
     }
 
     fn unpacks_of_one(&self) -> (String, u64) {
