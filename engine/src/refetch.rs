@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 use crate::blob::{Blob, ChunkState, Mode, Settling};
 use crate::engine::Engine;
 use crate::error::{FetchError, LayerError};
-use crate::id::{BlobId, ByteRange, OpId, SourceId};
+use crate::id::{BlobId, ByteRange, OpId};
 use crate::op::{Fetch, OpKind};
 use crate::output::{Action, Event};
 use crate::retry::{self, Verdict};
 use crate::rng::{self, Purpose};
+use crate::sources;
 use crate::timers::Deadline;
 
 impl Engine {
@@ -303,15 +304,7 @@ impl Engine {
             return;
         };
         blob.life += 1;
-        let count = u16::try_from(blob.hosts.len()).unwrap_or(u16::MAX);
-        // Where some bytes were here and others were fetched, either may be wrong, so the source is not asked again first.
-        if !(0..blob.chunk_count()).all(|chunk| blob.is_local(chunk)) {
-            let last = match blob.source {
-                SourceId::LOCAL => blob.first_source,
-                source => source,
-            };
-            blob.first_source = SourceId((last.0 + 1) % count);
-        }
+        blob.first_source = sources::after_wrong_bytes(blob);
         blob.local.clear();
         blob.mode = Mode::Settling(Settling::Corrupt);
         let wasted = blob.released;

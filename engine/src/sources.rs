@@ -13,6 +13,22 @@ use crate::rng::{self, Purpose};
 use crate::snapshot::HoldReason;
 use crate::timers::Deadline;
 
+/// Where a blob is read from first after its bytes turned out wrong.
+///
+/// Where some were here and others were fetched, either may be wrong, so the source is not asked again first; if all were
+/// here, none has been asked yet.
+pub(crate) fn after_wrong_bytes(blob: &Blob) -> SourceId {
+    if (0..blob.chunk_count()).all(|chunk| blob.is_local(chunk)) {
+        return blob.first_source;
+    }
+    let last = match blob.source {
+        SourceId::LOCAL => blob.first_source,
+        source => source,
+    };
+    let count = u16::try_from(blob.hosts.len()).unwrap_or(u16::MAX);
+    SourceId((last.0 + 1) % count)
+}
+
 impl Engine {
     /// Where the missing bytes of a chunk are to be asked from now, or what holds it.
     pub(crate) fn source_for(&self, blob: &Blob, chunk: u32) -> Result<SourceId, HoldReason> {
