@@ -177,7 +177,8 @@ pub(crate) fn deadline_nanos(scenario: &Scenario, plan: &Plan) -> u64 {
     // What can fail only so often costs only so much in all; else every request fails as often as it may.
     let trouble = Trouble::of(scenario, plan, |_| true);
     if trouble.failures < u64::MAX {
-        total = total.saturating_add(trouble.silence_ms().saturating_mul(NANOS_PER_MILLI));
+        let trouble_ms = trouble.silence_ms().saturating_add(trouble.crawl_ms);
+        total = total.saturating_add(trouble_ms.saturating_mul(NANOS_PER_MILLI));
     }
     let chunk_bytes = match (raw.chunk_bytes_max, raw.chunk_bytes_min) {
         (0, _) => raw.slice_bytes,

@@ -20,6 +20,8 @@ pub(crate) struct Trouble {
     pub(crate) each_ms: u64,
     /// How long clogs and sleeps last together, in milliseconds.
     pub(crate) still_ms: u64,
+    /// How long bodies that trickle, but not so slowly that they stall, take together, in milliseconds.
+    pub(crate) crawl_ms: u64,
 }
 
 impl Trouble {
@@ -64,6 +66,7 @@ impl Trouble {
                 + latency_ms(scenario)
                 + read_away_ms(scenario, plan),
             still_ms: clogged.chain(slept).sum(),
+            crawl_ms: crawl_ms(&met, plan),
         }
     }
 
@@ -73,6 +76,19 @@ impl Trouble {
             .saturating_mul(self.each_ms)
             .saturating_add(self.still_ms)
     }
+}
+
+/// How long bodies that trickle take at most, in milliseconds: one fast enough not to count as a stall is read to its end.
+fn crawl_ms(faults: &[&Fault], plan: &Plan) -> u64 {
+    let largest = plan.blobs.iter().map(|blob| blob.compressed_bytes).max();
+    let largest = largest.unwrap_or(0).saturating_mul(1_000);
+    let crawls = faults.iter().filter_map(|fault| match fault.kind {
+        FaultKind::Trickle { bytes_per_second } => {
+            Some(widened(hits(fault.times)).saturating_mul(largest / bytes_per_second.max(1)))
+        }
+        _ => None,
+    });
+    crawls.fold(0, u64::saturating_add)
 }
 
 /// Requests that mishaps can make fail, and those that are closed because a host seems to bear fewer connections.
