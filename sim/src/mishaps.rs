@@ -1,6 +1,6 @@
 //! What mishaps can do at most, told from the scenario alone: for the oracle and its deadline.
 
-use parapull_scenario::{ConnectionFaultKind, Scenario};
+use parapull_scenario::{Awaiting, ConnectionFaultKind, Scenario};
 
 use crate::trouble::hits;
 
@@ -90,7 +90,11 @@ pub(crate) fn outlasts_grace(scenario: &Scenario, pull: usize) -> bool {
     let away_ms: u64 = away.map(|absence| absence.for_ms).sum();
     let slept_ms: u64 = mishaps.sleeps.iter().map(|sleep| sleep.for_ms).sum();
     // Also between two calls from the bottom up nobody waits, for a moment.
-    away_ms + slept_ms >= grace_ms
+    let between_ms = match scenario.pulls[pull].awaiting {
+        Awaiting::BottomUp { pause_us } => u64::from(pause_us).div_ceil(1_000),
+        Awaiting::Together => 0,
+    };
+    away_ms + slept_ms + between_ms >= grace_ms
 }
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
