@@ -88,10 +88,10 @@ pub enum UnpackError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The file system has no room for the layer.
+    /// The file system has no room for the layer; told in the kernel's words, which people and tools look for.
     #[error(
-        "unpack the layer: no room in {directory}: {free_bytes} bytes are free, {reserve_bytes} of them reserved \
-         (disk_reserve), and {more_bytes} or more are to come; remove images or enlarge the disk",
+        "unpack the layer: No space left on device for {directory}: {free_bytes} bytes are free, {reserve_bytes} of them \
+         reserved (disk_reserve), and {more_bytes} or more are to come; remove images or enlarge the disk",
         directory = directory.display()
     )]
     Full {
