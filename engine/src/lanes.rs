@@ -1,6 +1,7 @@
 //! Lanes: which layer is unpacked next, and what becomes of the bytes it lets go.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::blob::{Blob, Mode, Settling};
@@ -250,6 +251,10 @@ impl Engine {
         self.release(blob_id, size);
         if let Some(blob) = self.blobs.get_mut(&blob_id) {
             blob.consumed = true;
+            // A hedge brought what these were asked for, and nobody will let them go on.
+            for op in blob.open.iter().copied().collect::<Vec<_>>() {
+                self.cancel(op);
+            }
         }
         self.end_blob(blob_id);
         self.release_layer(lane.layer);
