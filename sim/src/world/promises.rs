@@ -180,15 +180,18 @@ impl World<'_> {
     pub(super) fn hear(&mut self, input: &Input) -> Result<(), Violation> {
         let (now, timing) = (self.clock(), self.plan.config.timing);
         self.promises.hear(now, &self.plan, input);
+        // An end that is told twice is the end of a lane only once.
+        let mut ran = false;
         if let Input::LaneFinished { op, .. } = input {
             self.promises.read.remove(op);
+            ran = self.promises.lanes.remove(op);
         }
         let over = self
             .promises
             .stopped
             .map(|at| at.after_millis(timing.shutdown_grace_ms));
         if let (Input::LaneFinished { op, .. }, Some(over)) = (input, over)
-            && self.promises.lanes.remove(op)
+            && ran
             && now > over
             && !self.promises.cancelled.contains(op)
         {
